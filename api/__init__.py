@@ -1,0 +1,1 @@
+"""The store, the command line and the REST service: everything that faces a user."""

@@ -1,0 +1,1 @@
+"""Latency on real boards: transports, engines, the profiler and its tables."""

@@ -1,0 +1,174 @@
+"""Graph and folded weights -> ONNX, for onnxruntime and for every tool that reads ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
+
+from latency.errors import LatencyError, UnsupportedOp
+from nas.graph import Graph, Node, Op, Tensor
+
+OPSET = 17
+IR_VERSION = 8  # what onnxruntime has read since 1.12, so that an old board can load the file
+
+Weights = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+def to_onnx(
+    graph: Graph, weights: Weights, *, input_name: str = "input", output_name: str = "output", batch: int | None = None
+) -> ModelProto:
+    """The inference form of a network as a checked ONNX model.
+
+    Args:
+        graph: what to write.
+        weights: path -> (weight, bias) of every weighted op, norms folded (`nas.fold.fold`).
+        input_name: of the (batch, c, h, w) float32 input.
+        output_name: of the float32 output: (batch, c) where the graph ends in 1x1 pixels, else (batch, c, h, w).
+        batch: a fixed batch size, which some engines plan better for; None: any (the dimension is called N).
+
+    Raises:
+        UnsupportedOp: an op has no ONNX form here.
+        LatencyError: a weight is missing or has another shape than its op.
+    """
+    writer = _Writer(weights)
+    names = {graph.input: input_name}
+    for index, node in enumerate(graph.nodes):
+        outputs = [Tensor(index, port, shape) for port, shape in enumerate(node.op.outputs)]
+        made = writer.write(node, [names[t] for t in node.inputs])
+        names.update(zip(outputs, made, strict=True))
+    n: int | str = "N" if batch is None else batch
+    c, h, w = graph.output.shape
+    flat = (h, w) == (1, 1)
+    writer.emit("Flatten" if flat else "Identity", [names[graph.output]], output_name, axis=1 if flat else None)
+    model = helper.make_model(
+        helper.make_graph(
+            writer.nodes,
+            "network",
+            [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, [n, *graph.input.shape])],
+            [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, [n, c] if flat else [n, c, h, w])],
+            writer.constants,
+        ),
+        producer_name="lightnas",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    checker.check_model(model, full_check=True)
+    return model
+
+
+def _pads(op: Op) -> list[int]:
+    return [(op.kernel[0] - 1) // 2, (op.kernel[1] - 1) // 2] * 2
+
+
+class _Writer:
+    """Collects the ONNX nodes and constants of one model."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+        self._shared: dict[str, str] = {}
+
+    def emit(self, kind: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+        """Append one ONNX node named after its output; attributes that are None are left out."""
+        given = {k: v for k, v in attributes.items() if v is not None}
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **given))
+        return output
+
+    def constant(self, name: str, value: NDArray[np.generic]) -> str:
+        """Append a constant."""
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def integers(self, values: Sequence[int]) -> str:
+        """An int64 constant, shared between its users."""
+        text = "i64." + "_".join(map(str, values))
+        if text not in self._shared:
+            self._shared[text] = self.constant(text, np.array(values, np.int64))
+        return self._shared[text]
+
+    def scalar(self, value: float) -> str:
+        """A float32 constant, shared between its users."""
+        text = f"f32.{value:g}"
+        if text not in self._shared:
+            self._shared[text] = self.constant(text, np.array(value, np.float32))
+        return self._shared[text]
+
+    def write(self, node: Node, inputs: list[str]) -> list[str]:
+        """Append a node's ONNX form; the names of its outputs."""
+        op, path = node.op, node.path
+        if op.kind == "split":
+            outputs = [f"{path}.{port}" for port in range(len(op.outputs))]
+            sizes = self.integers([c for c, _, _ in op.outputs])
+            self.nodes.append(helper.make_node("Split", [inputs[0], sizes], outputs, name=path, axis=1))
+            return outputs
+        return [self.activate(op.act, self.compute(op, path, inputs), path)]
+
+    def compute(self, op: Op, path: str, inputs: list[str]) -> str:
+        """The op without its activation."""
+        name = path if op.act == "none" else f"{path}.linear"
+        window = {"kernel_shape": op.kernel, "strides": op.stride, "pads": _pads(op)}
+        match op.kind:
+            case "conv" | "depthwise":
+                weights = self.weights_of(op, path, (op.outputs[0][0], op.inputs[0][0] // op.groups, *op.kernel))
+                return self.emit("Conv", [inputs[0], *weights], name, group=op.groups, **window)
+            case "linear":
+                c, h, w = op.inputs[0]
+                weights = self.weights_of(op, path, (op.outputs[0][0], c * h * w))
+                flat = self.emit("Flatten", [inputs[0]], f"{path}.flat", axis=1)
+                y = self.emit("Gemm", [flat, *weights], f"{path}.gemm", transB=1)
+                return self.emit("Unsqueeze", [y, self.integers((2, 3))], name)
+            case "maxpool":
+                return self.emit("MaxPool", inputs, name, **window)
+            case "avgpool":
+                return self.emit("AveragePool", inputs, name, count_include_pad=0, **window)
+            case "globalpool":
+                return self.emit("GlobalAveragePool", inputs, name)
+            case "add":
+                return self.emit("Add", inputs, name)
+            case "scale":
+                return self.emit("Mul", inputs, name)
+            case "concat":
+                return self.emit("Concat", inputs, name, axis=1)
+            case "shuffle":
+                c, h, w = op.inputs[0]
+                grouped = self.integers((0, op.groups, c // op.groups, h, w))  # 0 keeps the batch dimension
+                y = self.emit("Reshape", [inputs[0], grouped], f"{path}.grouped")
+                y = self.emit("Transpose", [y], f"{path}.turned", perm=[0, 2, 1, 3, 4])
+                return self.emit("Reshape", [y, self.integers((0, c, h, w))], name)
+            case kind:
+                raise UnsupportedOp(f"{path}: ONNX export cannot write {kind!r} ({op.key})")
+
+    def activate(self, act: str, x: str, path: str) -> str:
+        """The activation behind an op."""
+        match act:
+            case "none":
+                return x
+            case "relu":
+                return self.emit("Relu", [x], path)
+            case "relu6":
+                return self.emit("Clip", [x, self.scalar(0.0), self.scalar(6.0)], path)
+            case "hswish":
+                return self.emit("HardSwish", [x], path)
+            case "hsigmoid":
+                return self.emit("HardSigmoid", [x], path, alpha=1 / 6, beta=0.5)
+            case "sigmoid":
+                return self.emit("Sigmoid", [x], path)
+            case "swish":
+                return self.emit("Mul", [x, self.emit("Sigmoid", [x], f"{path}.gate")], path)
+            case _:
+                raise UnsupportedOp(f"{path}: ONNX export cannot write the activation {act!r}")
+
+    def weights_of(self, op: Op, path: str, shape: tuple[int, ...]) -> tuple[str, str]:
+        """Append the weight and bias of an op as constants."""
+        if path not in self.weights:
+            raise LatencyError(f"{path}: no weights for this op; fold the network built from the same graph")
+        weight, bias = self.weights[path]
+        if weight.shape != shape or bias.shape != shape[:1]:
+            raise LatencyError(
+                f"{path}: weights {weight.shape} and {bias.shape} do not fit {op.key}; expected {shape} and {shape[:1]}"
+            )
+        return self.constant(f"{path}.weight", weight), self.constant(f"{path}.bias", bias)

@@ -1,0 +1,381 @@
+"""How to reach a board: run commands, move files, keep one process talking in lines.
+
+Data model: a `Transport` is one open link to one board; `run` is one command with its whole output, `spawn` one
+long-lived `Process` that is written and read line by line (UTF-8, `\\n`).
+
+Ownership:
+
+- Who opens a transport closes it; both transports and processes are context managers, and `close` may be called twice.
+- A transport owns the processes it spawned: closing it closes them first. `Process.close` ends the process wherever it
+  runs: end of input first, so that it can put back what it changed, then SIGTERM, then SIGKILL.
+- If the link itself dies, nobody can signal the process any more: **a program spawned on a board must exit at the end of
+  its standard input**, which is what it then sees.
+- Paths on the board are absolute. `put` never leaves half a file under the final name, and needs the folder to exist.
+- One thread at a time uses a transport or a process. `close` may come from any thread.
+
+Errors: see `latency.errors`. Exit statuses are returned, not raised; a negative one means that a signal ended the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import signal
+import subprocess
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from latency.board import Board
+from latency.errors import ConnectionLost, LatencyError
+from latency.process import GRACE_S, Process, ProcessEnded, StreamProcess, TransportTimeout, encode_line, one_line
+
+__all__ = [
+    "Completed",
+    "FakeProcess",
+    "FakeTransport",
+    "LocalProcess",
+    "LocalTransport",
+    "Process",
+    "ProcessEnded",
+    "Transport",
+    "TransportTimeout",
+    "connect",
+]
+
+_CHUNK_BYTES: Final = 65536
+
+
+@dataclasses.dataclass(frozen=True)
+class Completed:
+    """A finished command.
+
+    Attributes:
+        exit_status: 0 is success; negative when a signal ended it.
+        stdout: everything it wrote there.
+        stderr: everything it wrote there.
+    """
+
+    exit_status: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+class Transport(ABC):
+    """One open link to one board. See the module for the rules of ownership."""
+
+    name: str
+    """The board, as messages call it."""
+
+    @abstractmethod
+    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:
+        """Runs a command to its end; `argv` reaches it unchanged, whatever the board's shell.
+
+        Args:
+            argv: the program and its arguments.
+            timeout_s: seconds until the command is killed.
+            input: its standard input; None is an empty one.
+
+        Raises:
+            TransportTimeout: it took too long, and was killed.
+            ConnectionLost: the link broke.
+            LatencyError: the program could not be started (over SSH that is exit status 126 or 127).
+        """
+
+    @abstractmethod
+    def put(self, data: bytes | Path, remote_path: str, *, mode: int = 0o644) -> None:
+        """Writes a file under a temporary name beside `remote_path`, then renames it into place.
+
+        Raises:
+            LatencyError: the file cannot be written (no folder, no permission, no space).
+            ConnectionLost: the link broke; nothing lies under the final name.
+        """
+
+    @abstractmethod
+    def get(self, remote_path: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            LatencyError: there is no such file, or it cannot be read.
+        """
+
+    @abstractmethod
+    def exists(self, remote_path: str) -> bool:
+        """Whether something lies under the path."""
+
+    @abstractmethod
+    def spawn(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Process:
+        """Starts a long-lived process; `env` is added to the board's own environment."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the processes, then the link. Idempotent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(board: Board, *, accept_new_host_key: bool = False) -> Transport:
+    """Opens the link a board's address asks for.
+
+    Args:
+        board: where to.
+        accept_new_host_key: trust an unknown host key and remember it (a changed key is refused all the same).
+
+    Raises:
+        BoardUnreachable, HostKeyRejected, AuthenticationRefused: from SSH, each with its fix.
+    """
+    if board.is_local:
+        return LocalTransport()
+    from latency.ssh import SshTransport  # paramiko costs 0.2 s to import: only when SSH is really used
+
+    return SshTransport.connect(board, accept_new_host_key=accept_new_host_key)
+
+
+def absolute(remote_path: str) -> str:
+    """Checks the contract on paths: a relative one would depend on where a transport happens to stand."""
+    if not remote_path.startswith("/"):
+        raise LatencyError(f"path {remote_path!r} on the board is relative: give an absolute one")
+    return remote_path
+
+
+class LocalTransport(Transport):
+    """This machine. Processes get a session of their own: the terminal's Ctrl-C reaches us, and we end them in order."""
+
+    def __init__(self) -> None:
+        self.name = "local"
+        self._processes: list[LocalProcess] = []
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:
+        process = _popen(argv)
+        try:
+            stdout, stderr = process.communicate(input or b"", timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise TransportTimeout(
+                f"local: {one_line(' '.join(argv), 80)} took longer than {timeout_s:g} s and was killed"
+            ) from None
+        finally:
+            if process.returncode is None:
+                _signal_group(process, signal.SIGKILL)
+                process.communicate()
+        return Completed(process.returncode, stdout, stderr)
+
+    def put(self, data: bytes | Path, remote_path: str, *, mode: int = 0o644) -> None:
+        temporary = f"{absolute(remote_path)}.{secrets.token_hex(4)}.part"
+        try:
+            content = data.read_bytes() if isinstance(data, Path) else data
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            os.rename(temporary, remote_path)
+        except OSError as error:
+            raise LatencyError(f"local: cannot write {remote_path}: {error.strerror or error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+    def get(self, remote_path: str) -> bytes:
+        try:
+            return Path(absolute(remote_path)).read_bytes()
+        except OSError as error:
+            raise LatencyError(f"local: cannot read {remote_path}: {error.strerror or error}") from error
+
+    def exists(self, remote_path: str) -> bool:
+        return os.path.lexists(absolute(remote_path))
+
+    def spawn(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Process:
+        process = LocalProcess(_popen(argv, env=env, cwd=cwd), one_line(" ".join(argv), 80))
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        while self._processes:
+            self._processes.pop().close()
+
+
+class LocalProcess(StreamProcess):
+    """A child process of ours."""
+
+    def __init__(self, process: subprocess.Popen[bytes], command: str) -> None:
+        super().__init__(command, "local")
+        self._process = process
+        self._start_reading(_reader(process.stdout), _reader(process.stderr))
+
+    def send_line(self, line: str) -> None:
+        data = encode_line(line)
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            raise self._end_error() from None
+
+    @property
+    def exit_status(self) -> int | None:
+        return self._process.poll()
+
+    def _wait(self, timeout_s: float) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        return self._process.returncode
+
+    def close(self) -> None:
+        stdin = self._process.stdin
+        if stdin is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stdin.close()
+        if self._wait(GRACE_S) is None:
+            _signal_group(self._process, signal.SIGTERM)
+            self._wait(2.0)
+        # Its children too, even after it ended by itself: nothing of ours stays behind.
+        _signal_group(self._process, signal.SIGKILL)
+        self._process.wait()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    stream.close()
+
+
+def _reader(stream: IO[bytes] | None) -> Callable[[], bytes]:
+    assert stream is not None
+    descriptor = stream.fileno()
+    return lambda: os.read(descriptor, _CHUNK_BYTES)
+
+
+def _popen(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LatencyError(f"local: cannot start {argv[0]}: {error.strerror or error}") from error
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+class FakeTransport(Transport):
+    """A board made of Python functions, for tests of what stands above the link.
+
+    Args:
+        run: what a command answers: `(argv, input) -> Completed`.
+        talk: what a spawned process answers to a line: the lines it writes. Returning None ends the process (exit
+            status −11, as a crash does); raising `ConnectionLost` cuts the link.
+        greeting: lines a process writes when it starts.
+
+    Attributes:
+        files: path → content of the board's files.
+        commands: every argv run, in order.
+        spawned: every argv spawned, in order.
+        open: whether `close` has not been called.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[str], bytes | None], Completed] | None = None,
+        talk: Callable[[str], Iterable[str] | None] | None = None,
+        greeting: Sequence[str] = (),
+        name: str = "fake",
+    ) -> None:
+        self.name = name
+        self.files: dict[str, bytes] = {}
+        self.commands: list[tuple[str, ...]] = []
+        self.spawned: list[tuple[str, ...]] = []
+        self.open = True
+        self._run, self._talk, self._greeting = run, talk, greeting
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:
+        self.commands.append(tuple(argv))
+        return self._run(argv, input) if self._run else Completed(0)
+
+    def put(self, data: bytes | Path, remote_path: str, *, mode: int = 0o644) -> None:
+        self.files[absolute(remote_path)] = data.read_bytes() if isinstance(data, Path) else data
+
+    def get(self, remote_path: str) -> bytes:
+        if absolute(remote_path) not in self.files:
+            raise LatencyError(f"{self.name}: cannot read {remote_path}: No such file or directory")
+        return self.files[remote_path]
+
+    def exists(self, remote_path: str) -> bool:
+        return absolute(remote_path) in self.files
+
+    def spawn(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+    ) -> FakeProcess:
+        self.spawned.append(tuple(argv))
+        return FakeProcess(self._talk or (lambda line: ()), self._greeting, self.name)
+
+    def close(self) -> None:
+        self.open = False
+
+
+class FakeProcess(Process):
+    """The process of a `FakeTransport`: answers at once, and times out at once when it has nothing to say."""
+
+    def __init__(self, talk: Callable[[str], Iterable[str] | None], greeting: Sequence[str], board: str) -> None:
+        self._talk, self._lines, self._board = talk, deque(greeting), board
+        self._exit_status: int | None = None
+        self._cut = False
+        self.sent: list[str] = []
+
+    def send_line(self, line: str) -> None:
+        encode_line(line)
+        self._check_alive()
+        self.sent.append(line)
+        try:
+            answer = self._talk(line)
+        except ConnectionLost:
+            self._cut = True  # as with a real link: the write went through, the loss shows when reading
+            return
+        if answer is None:
+            self._exit_status = -signal.SIGSEGV
+        else:
+            self._lines.extend(answer)
+
+    def read_line(self, timeout_s: float) -> str:
+        if self._lines:
+            return self._lines.popleft()
+        self._check_alive()
+        raise TransportTimeout(f"{self._board}: no answer within {timeout_s:g} s")
+
+    def _check_alive(self) -> None:
+        if self._cut:
+            raise ConnectionLost(f"{self._board}: the link broke; start again to resume")
+        if self._exit_status is not None:
+            raise ProcessEnded(f"{self._board}: process ended with exit status {self._exit_status}", self._exit_status)
+
+    @property
+    def stderr_tail(self) -> str:
+        return ""
+
+    @property
+    def exit_status(self) -> int | None:
+        return None if self._cut else self._exit_status
+
+    def close(self) -> None:
+        if self._exit_status is None:
+            self._exit_status = 0

@@ -1,0 +1,1 @@
+"""Architecture search: spaces, graphs, costs, strategies, evaluators and the search loop."""

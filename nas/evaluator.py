@@ -1,0 +1,78 @@
+"""The Evaluator port: an architecture -> accuracy. Third parties register theirs under `lightnas.evaluators`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nas.graph import Graph
+from nas.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What an evaluator is given: an encoding and the space that reads it."""
+
+    space: SearchSpace
+    encoding: tuple[int, ...]
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The decoded network."""
+        return self.space.graph(self.encoding)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """An intermediate report: after `step` of `steps` (epochs), with what is known by then."""
+
+    step: int
+    steps: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluator returns: accuracy in [0, 1] on validation data, and JSON extras."""
+
+    accuracy: float
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+Report = Callable[[Progress], None]
+
+
+class Evaluator(ABC):
+    """An architecture -> accuracy.
+
+    An evaluator is built once per process from its options (keyword arguments, JSON types), is picklable through
+    those options only, and holds no state between trials.
+
+    Attributes:
+        name: the name it is registered under.
+        isolated: True if a trial wants a process of its own (a training); False for a look-up.
+    """
+
+    name: str
+    isolated: bool = True
+
+    @abstractmethod
+    def evaluate(self, architecture: Architecture, *, seed: int, workdir: Path, report: Report) -> Evaluation:
+        """Judge one architecture.
+
+        Args:
+            architecture: what to judge.
+            seed: decides all randomness; the same seed gives the same accuracy on the same build and CPU.
+            workdir: a folder of this trial; a checkpoint found there is resumed, to the identical result.
+            report: called after each step; may be ignored.
+
+        Raises:
+            EvaluationError: this architecture cannot be judged; the trial is told as failed.
+        """
+
+    def close(self) -> None:
+        """Free what is held."""

@@ -1,0 +1,184 @@
+"""Graph -> torch.nn.Module: the network that is trained.
+
+Weights are named after the graph's paths: the op at ``s2.b1.dw`` owns ``s2.b1.dw.weight`` and ``s2.b1.dw.norm.*``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.errors import InvalidOp
+from nas.graph import Graph, Node, Op
+
+LINEAR_STD = 0.01
+
+# In-place where backward needs only the result: the input of an activation is always its op's fresh output.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": partial(F.relu, inplace=True),
+    "relu6": partial(F.relu6, inplace=True),
+    "hswish": F.hardswish,
+    "hsigmoid": F.hardsigmoid,
+    "sigmoid": torch.sigmoid,
+    "swish": F.silu,
+}
+
+
+class Weighted(nn.Module):
+    """A convolution, depthwise convolution or linear layer, with its norm.
+
+    Attributes:
+        weight: (out, in / groups, kh, kw), or (out, in) of a linear layer.
+        bias: (out,), or None.
+        norm: the batch norm behind it, or None.
+    """
+
+    def __init__(self, op: Op) -> None:
+        super().__init__()
+        self.op = op
+        c_out, (c, h, w) = op.outputs[0][0], op.inputs[0]
+        shape = (c_out, c * h * w) if op.kind == "linear" else (c_out, c // op.groups, *op.kernel)
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(c_out)) if op.bias else None
+        self.norm = nn.BatchNorm2d(c_out) if op.norm else None
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the weight: fan-out Kaiming for convolutions (arXiv 1502.01852), a small normal for linear layers."""
+        op = self.op
+        # Fan-out of a grouped convolution counts the filters one input channel feeds.
+        fan_out = op.kernel[0] * op.kernel[1] * op.outputs[0][0] / op.groups
+        std = LINEAR_STD if op.kind == "linear" else math.sqrt(2 / fan_out)
+        with torch.no_grad():
+            self.weight.normal_(0.0, std, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, c', h', w'), without the op's activation."""
+        op = self.op
+        if op.kind == "linear":
+            y = F.linear(x.flatten(1), self.weight, self.bias)[:, :, None, None]
+        else:
+            y = F.conv2d(x, self.weight, self.bias, op.stride, _padding(op), 1, op.groups)
+        return y if self.norm is None else self.norm(y)
+
+
+def _padding(op: Op) -> tuple[int, int]:
+    return (op.kernel[0] - 1) // 2, (op.kernel[1] - 1) // 2
+
+
+def _shuffle(x: Tensor, groups: int) -> Tensor:
+    n, c, h, w = x.shape
+    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def _plain(op: Op, xs: list[Tensor]) -> Tensor:
+    """What an op without weights and with one output computes, before its activation."""
+    x = xs[0]
+    match op.kind:
+        case "add":
+            return x + xs[1]
+        case "scale":
+            return x * xs[1]
+        case "concat":
+            return torch.cat(xs, 1)
+        case "shuffle":
+            return _shuffle(x, op.groups)
+        case "maxpool":
+            return F.max_pool2d(x, op.kernel, op.stride, _padding(op))
+        case "avgpool":
+            return F.avg_pool2d(x, op.kernel, op.stride, _padding(op), count_include_pad=False)
+        case "globalpool":
+            return x.mean((2, 3), keepdim=True)
+        case kind:
+            raise InvalidOp(f"the torch network cannot run {kind!r} ({op.key})")
+
+
+class _Step(NamedTuple):
+    """One node in execution order; `dead` are the values nobody reads after it."""
+
+    node: Node
+    index: int
+    dead: tuple[tuple[int, int], ...]
+
+
+class Network(nn.Module):
+    """The trainable form of a Graph: (n, c, h, w) pictures -> (n, classes) logits.
+
+    An output of 1x1 pixels is returned as (n, c), any other as (n, c, h, w). Kept in channels-last memory, 1.4 times
+    faster to train with one CPU thread than the default (98 -> 68 ms a step of 64 pictures, MobileNetV2 blocks, 32 px).
+
+    Args:
+        graph: what to build.
+        seed: of the initial weights.
+
+    Raises:
+        InvalidOp: a path cannot name a module.
+    """
+
+    def __init__(self, graph: Graph, *, seed: int = 0) -> None:
+        super().__init__()
+        self.graph = graph
+        self._steps = _steps(graph)
+        generator = torch.Generator().manual_seed(seed)
+        self._weighted: dict[int, Weighted] = {}
+        for index, node in enumerate(graph.nodes):
+            if node.op.kind in ("conv", "depthwise", "linear"):
+                module = Weighted(node.op)
+                module.reset(generator)
+                self._place(node.path, module)
+                self._weighted[index] = module
+        self.to(memory_format=torch.channels_last)
+
+    def _place(self, path: str, module: Weighted) -> None:
+        *parents, name = path.split(".")
+        owner: nn.Module = self
+        try:
+            for parent in parents:
+                if parent not in owner._modules:
+                    owner.add_module(parent, nn.Module())
+                owner = owner.get_submodule(parent)
+            owner.add_module(name, module)
+        except (KeyError, AttributeError) as e:
+            raise InvalidOp(f"the path {path!r} cannot name weights: a part of it is taken; rename the op") from e
+
+    def weighted(self) -> dict[str, Weighted]:
+        """Path -> module of every op that has weights, in execution order."""
+        return {self.graph.nodes[index].path: module for index, module in self._weighted.items()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, classes)."""
+        values = {(-1, 0): x.contiguous(memory_format=torch.channels_last)}
+        for node, index, dead in self._steps:
+            xs = [values[t.node, t.port] for t in node.inputs]
+            for key in dead:
+                values.pop(key, None)
+            if node.op.kind == "split":
+                parts = torch.split(xs[0], [c for c, _, _ in node.op.outputs], 1)
+                values.update(((index, port), part) for port, part in enumerate(parts))
+                continue
+            module = self._weighted.get(index)
+            y = _plain(node.op, xs) if module is None else module(xs[0])
+            values[index, 0] = _ACTIVATIONS[node.op.act](y)
+        out = self.graph.output
+        y = values[out.node, out.port]
+        return y.flatten(1) if out.shape[1:] == (1, 1) else y
+
+
+def _steps(graph: Graph) -> list[_Step]:
+    """The nodes with what may be freed before each runs, so that inference holds live values only."""
+    last: dict[tuple[int, int], int] = {}
+    for index, node in enumerate(graph.nodes):
+        for t in node.inputs:
+            last[t.node, t.port] = index
+    out = graph.output
+    last.pop((out.node, out.port), None)
+    dead: dict[int, list[tuple[int, int]]] = {}
+    for key, index in last.items():
+        dead.setdefault(index, []).append(key)
+    return [_Step(node, index, tuple(dead.get(index, ()))) for index, node in enumerate(graph.nodes)]
