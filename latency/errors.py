@@ -1,15 +1,15 @@
 """The error tree of the `latency` package, below `nas.errors.LightnasError`.
 
-    LatencyError
-    ├── BoardUnreachable     no route, refused, timed out; names host and port
-    ├── HostKeyRejected      unknown or changed host key; the message holds the fix
-    ├── AuthenticationRefused  no key was accepted
-    ├── BoardUnfit           no Python, 32-bit userland, old glibc, no wheel, no space
-    ├── BoardBusy            another profiler holds the board's lock
-    ├── ConnectionLost       the link went away in the middle; starting again resumes
-    ├── RunnerCrashed        the runner died (an engine segfault) or answered nonsense
-    ├── InvalidTable         a table file is corrupt, foreign, or of another identity
-    └── UnsupportedOp        the engine cannot run an op
+LatencyError
+├── BoardUnreachable     no route, refused, timed out; names host and port
+├── HostKeyRejected      unknown or changed host key; the message holds the fix
+├── AuthenticationRefused  no key was accepted
+├── BoardUnfit           no Python, 32-bit userland, old glibc, no wheel, no space
+├── BoardBusy            another profiler holds the board's lock
+├── ConnectionLost       the link went away in the middle; starting again resumes
+├── RunnerCrashed        the runner died (an engine segfault) or answered nonsense
+├── InvalidTable         a table file is corrupt, foreign, or of another identity
+└── UnsupportedOp        the engine cannot run an op
 """
 
 from __future__ import annotations

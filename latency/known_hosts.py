@@ -1,7 +1,7 @@
 """Trusted host keys: OpenSSH's known_hosts files, read, judged and added to.
 
-The format is in sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT": plain or hashed (`|1|salt|hmac`) names, patterns, `[host]:port`,
-and the marker `@revoked`. `@cert-authority` lines do not apply: host certificates are not used.
+The format is in sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT": plain or hashed (`|1|salt|hmac`) names, patterns,
+`[host]:port`, and the marker `@revoked`. `@cert-authority` lines do not apply: host certificates are not used.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def _entries(name: str, path: str) -> Iterator[Entry]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise LatencyError(f"known hosts {path}: cannot be read: {error.strerror or error}; correct its permissions") from error
+        raise LatencyError(
+            f"known hosts {path}: cannot be read: {error.strerror or error}; correct its permissions"
+        ) from error
     for number, line in enumerate(lines, 1):
         fields = line.split()
         marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
@@ -117,8 +119,8 @@ def verify(name: str, key: HostKey, entries: Sequence[Entry], *, board: str, fix
     for entry in entries:
         if entry.revoked and entry.key.blob == key.blob:
             raise HostKeyRejected(
-                f"{board}: the host key of {name} ({key.kind} {key.fingerprint}) is revoked by {entry.path}, line {entry.line}: "
-                "give the board a new host key"
+                f"{board}: the host key of {name} ({key.kind} {key.fingerprint}) is revoked by {entry.path}, "
+                f"line {entry.line}: give the board a new host key"
             )
     trusted = [entry for entry in entries if not entry.revoked]
     if any(entry.key == key for entry in trusted):
@@ -127,8 +129,8 @@ def verify(name: str, key: HostKey, entries: Sequence[Entry], *, board: str, fix
         return False
     old = next((entry for entry in trusted if entry.key.kind == key.kind), trusted[0])
     raise HostKeyRejected(
-        f"{board}: the host key of {name} has CHANGED to {key.kind} {key.fingerprint}; {old.path}, line {old.line}, holds "
-        f"{old.key.kind} {old.key.fingerprint}. Someone may be in between. If the board was set up anew, run: "
+        f"{board}: the host key of {name} has CHANGED to {key.kind} {key.fingerprint}; {old.path}, line {old.line}, "
+        f"holds {old.key.kind} {old.key.fingerprint}. Someone may be in between. If the board was set up anew, run: "
         f"ssh-keygen -f '{old.path}' -R '{name}' and then {fix_unknown}"
     )
 
@@ -151,7 +153,7 @@ def add(name: str, key: HostKey, path: str) -> None:
     line = f"{name} {key.kind} {base64.b64encode(key.blob).decode()}\n".encode()
     try:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "rb+", buffering=0) as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "rb+", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             if size:
                 file.seek(size - 1)
@@ -159,4 +161,6 @@ def add(name: str, key: HostKey, path: str) -> None:
                     line = b"\n" + line
             file.write(line)
     except OSError as error:
-        raise LatencyError(f"known hosts {path}: cannot be written: {error.strerror or error}; correct its permissions") from error
+        raise LatencyError(
+            f"known hosts {path}: cannot be written: {error.strerror or error}; correct its permissions"
+        ) from error

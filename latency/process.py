@@ -89,7 +89,7 @@ class Process(ABC):
 
 
 class StreamProcess(Process):
-    """The half that all real processes share: two threads empty the streams, so a full pipe never stalls the program."""
+    """The half that all real processes share: two threads empty the streams, so a full pipe never stalls it."""
 
     def __init__(self, command: str, board: str) -> None:
         self._command, self._board = command, board
@@ -123,6 +123,7 @@ class StreamProcess(Process):
                 self._stderr_bytes -= len(self._stderr.popleft())
 
     def read_line(self, timeout_s: float) -> str:
+        """Waits for the thread that splits standard output into lines."""
         if not self._ended:
             try:
                 line = self._lines.get(timeout=max(timeout_s, 0.0))
@@ -158,6 +159,7 @@ class StreamProcess(Process):
 
     @property
     def stderr_tail(self) -> str:
+        """What the thread that empties standard error has kept."""
         return b"".join(tuple(self._stderr))[-STDERR_TAIL_BYTES:].decode("utf-8", "replace")
 
 

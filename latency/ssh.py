@@ -1,8 +1,8 @@
-"""A board over SSH: the only module that knows paramiko.
+"""A board over SSH. Only this module and `ssh_login` know paramiko.
 
-Every step has a time limit (`Timeouts`), every failure is one of `latency.errors`, in one line. The host key is always
-verified, for every hop; what `StrictHostKeyChecking` says makes no difference. A keepalive asks the board every 15 s and
-gives the link up after three unanswered ones, as OpenSSH's ServerAliveInterval does: TCP alone needs a quarter of an hour.
+Every step has a time limit (`Timeouts`), every failure is one of `latency.errors`, in one line. A keepalive asks the
+board every 15 s and gives the link up after 45 s without an answer, as OpenSSH's ServerAliveInterval does: TCP alone
+would need a quarter of an hour.
 
 Processes: each runs under `sh`, which tells its process id first, so that `close` and time limits can end it by signal.
 When the link itself is cut, sshd closes the process's standard input, at the end of which it must exit by itself.
@@ -11,62 +11,27 @@ When the link itself is cut, sshd closes the process's standard input, at the en
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
-import logging
-import os
 import secrets
 import shlex
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import paramiko
 
-from latency import known_hosts
-from latency.board import Address, Board, parse_address
-from latency.errors import AuthenticationRefused, BoardUnfit, BoardUnreachable, ConnectionLost, LatencyError
+from latency.board import Board
+from latency.errors import BoardUnfit, ConnectionLost, LatencyError
 from latency.process import GRACE_S, Process, StreamProcess, TransportTimeout, encode_line, one_line
-from latency.ssh_config import HostConfig, lookup
+from latency.ssh_login import DEFAULT_TIMEOUTS, Timeouts, close_links, open_links
 from latency.transport import Completed, Transport, absolute
 
-# Without a handler of its own, paramiko's log of each failure would reach the terminal beside our one line.
-logging.getLogger("paramiko").addHandler(logging.NullHandler())
-
-_MAX_HOPS: Final = 8
 _CHUNK_BYTES: Final = 65536
 _PID_MARK: Final = b"lightnas-pid:"
 _START: Final = 'echo "lightnas-pid:$$"; exec "$@"'
 _START_IN_FOLDER: Final = 'echo "lightnas-pid:$$"; cd "$1" || exit 126; shift; exec "$@"'
-
-
-@dataclasses.dataclass(frozen=True)
-class Timeouts:
-    """Limits of each step, in seconds.
-
-    Attributes:
-        connect_s: TCP, unless ConnectTimeout is configured.
-        handshake_s: the banner, and then the key exchange.
-        auth_s: each key offered.
-        channel_s: opening a channel; starting a command's shell.
-        transfer_s: a file transfer standing still.
-        keepalive_s: between two questions whether the board is there.
-        keepalive_answer_s: for the answer, before the link is given up.
-    """
-
-    connect_s: float = 15.0
-    handshake_s: float = 30.0
-    auth_s: float = 30.0
-    channel_s: float = 30.0
-    transfer_s: float = 60.0
-    keepalive_s: float = 15.0
-    keepalive_answer_s: float = 45.0
-
-
-DEFAULT_TIMEOUTS: Final = Timeouts()
 
 
 class SshTransport(Transport):
@@ -94,13 +59,7 @@ class SshTransport(Transport):
             HostKeyRejected: an unknown or changed host key.
             AuthenticationRefused: the board accepts none of our keys.
         """
-        hops: list[paramiko.Transport] = []
-        try:
-            _open_hops(_Login(board, accept_new_host_key, timeouts), parse_address(board.address), None, hops, True)
-        except BaseException:
-            _close_links(hops)
-            raise
-        return cls(board.name, hops, timeouts)
+        return cls(board.name, open_links(board, accept_new_host_key, timeouts), timeouts)
 
     def _keep_alive(self) -> None:
         while not self._closed.wait(self._timeouts.keepalive_s) and self._link.is_active():
@@ -108,14 +67,15 @@ class SshTransport(Transport):
             asked.start()
             asked.join(self._timeouts.keepalive_answer_s)
             if asked.is_alive():
-                _close_links(self._hops)
+                close_links(self._hops)
                 return
 
     def _ask(self) -> None:
         with contextlib.suppress(Exception):  # a link dying under the question is what its readers will report
             self._link.global_request("keepalive@openssh.com", wait=True)
 
-    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
+        """Runs it under the board's `sh`, on a channel of its own; a time-out kills it there."""
         command = one_line(" ".join(argv), 80)
         deadline = time.monotonic() + timeout_s
         channel, pid, head = self._start(argv, _START, min(timeout_s, self._timeouts.channel_s))
@@ -144,6 +104,7 @@ class SshTransport(Transport):
         return Completed(channel.exit_status, bytes(stdout), bytes(stderr))
 
     def spawn(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Process:
+        """Starts it under the board's `sh`, which tells its process id."""
         full = [*(["env", *(f"{key}={value}" for key, value in env.items())] if env else []), *argv]
         script, full = (_START, full) if cwd is None else (_START_IN_FOLDER, [cwd, *full])
         channel, pid, head = self._start(full, script, self._timeouts.channel_s)
@@ -183,11 +144,12 @@ class SshTransport(Transport):
         with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
             channel = self._link.open_session(timeout=self._timeouts.channel_s)
             channel.settimeout(self._timeouts.channel_s)
-            channel.exec_command(f"kill -{signal} -- -{pid} 2>/dev/null || kill -{signal} {pid} 2>/dev/null")
+            channel.exec_command(f"exec sh -c 'kill -s {signal} -- -{pid} || kill -s {signal} {pid}' 2>&1")
             channel.status_event.wait(self._timeouts.channel_s)
             channel.close()
 
     def put(self, data: bytes | Path, remote_path: str, *, mode: int = 0o644) -> None:
+        """Uploads over SFTP; the rename is atomic (posix-rename@openssh.com)."""
         temporary = f"{absolute(remote_path)}.{secrets.token_hex(4)}.part"
         sftp = self._sftp()
         with self._errors(f"writing {remote_path}", sftp), _opened(data) as source:
@@ -201,12 +163,14 @@ class SshTransport(Transport):
                 raise
 
     def get(self, remote_path: str) -> bytes:
+        """Downloads over SFTP."""
         sftp, target = self._sftp(), io.BytesIO()
         with self._errors(f"reading {absolute(remote_path)}", sftp):
             sftp.getfo(remote_path, target)
         return target.getvalue()
 
     def exists(self, remote_path: str) -> bool:
+        """Asks over SFTP."""
         sftp = self._sftp()
         with self._errors(f"looking for {absolute(remote_path)}", sftp):
             try:
@@ -243,11 +207,17 @@ class SshTransport(Transport):
             if sftp is not None:  # an answer still to come would be taken for that of the next request
                 sftp.close()
                 self._sftp_client = None
-            raise TransportTimeout(f"{self.name}: {doing} stood still for too long; is the board overloaded?") from error
+            raise TransportTimeout(
+                f"{self.name}: {doing} stood still for too long; is the board overloaded?"
+            ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             if not self._link.is_active() or isinstance(error, EOFError):
                 raise self._lost(doing) from error
             reason = getattr(error, "strerror", None) or one_line(str(error)) or type(error).__name__
+            if "timeout" in reason.lower() or "timed out" in reason.lower():
+                raise TransportTimeout(
+                    f"{self.name}: {doing} stood still for too long; is the board overloaded?"
+                ) from error
             hint = "; is the disk full, or the folder not ours?" if reason == "Failure" else ""
             raise LatencyError(f"{self.name}: {doing} failed: {reason}{hint}") from error
 
@@ -255,10 +225,11 @@ class SshTransport(Transport):
         return ConnectionLost(f"{self.name}: the link broke while {doing}; start again to resume")
 
     def close(self) -> None:
+        """Closes the processes, then every hop."""
         while self._processes:
             self._processes.pop().close()
         self._closed.set()
-        _close_links(self._hops)
+        close_links(self._hops)
 
 
 class SshProcess(StreamProcess):
@@ -270,6 +241,7 @@ class SshProcess(StreamProcess):
         self._start_reading(_after(head, channel.recv), lambda: channel.recv_stderr(_CHUNK_BYTES))
 
     def send_line(self, line: str) -> None:
+        """Writes to the channel."""
         data = encode_line(line)
         try:
             self._channel.sendall(data)
@@ -278,6 +250,7 @@ class SshProcess(StreamProcess):
 
     @property
     def exit_status(self) -> int | None:
+        """As the board tells it."""
         return self._wait(0.0)
 
     def _wait(self, timeout_s: float) -> int | None:
@@ -289,6 +262,7 @@ class SshProcess(StreamProcess):
         return self._channel.exit_status
 
     def close(self) -> None:
+        """End of input, then signals over a second channel; over a dead link there is nothing to do."""
         if not self._channel.closed:
             with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
                 self._channel.shutdown_write()
@@ -302,49 +276,23 @@ class SshProcess(StreamProcess):
             thread.join(timeout=1.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Login:
-    """What all hops of one connection share."""
-
-    board: Board
-    accept_new_host_key: bool
-    timeouts: Timeouts
+def _collect(receive: Callable[[int], bytes], into: bytearray) -> None:
+    with contextlib.suppress(OSError, EOFError):
+        while chunk := receive(_CHUNK_BYTES):
+            into += chunk
 
 
-def _open_hops(
-    login: _Login, address: Address, jumps: Sequence[str] | None, hops: list[paramiko.Transport], last: bool
-) -> None:
-    """Opens the link to `address`, first the hops before it; appends each link to `hops`.
+def _feed(channel: paramiko.Channel, data: bytes) -> None:
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # a command need not read its input
+        channel.sendall(data)
+        channel.shutdown_write()
 
-    Args:
-        login: the board and what applies to all hops.
-        address: where to.
-        jumps: the hops before it; None takes them from the address's own configuration.
-        hops: the links open so far.
-        last: whether this is the board itself, for which its identity file is meant.
-    """
-    config = lookup(address)
-    name = login.board.name
-    if config.proxy_command is not None and not config.proxy_jump and jumps is None:
-        raise BoardUnreachable(f"{name}: ProxyCommand is set for {address.host} but not supported: use ProxyJump in ~/.ssh/config")
-    chain = list(config.proxy_jump if jumps is None else jumps)
-    if chain:
-        before = parse_address(chain[-1].removeprefix("ssh://").rstrip("/"))
-        resolved = lookup(before)
-        # A 'Host *' block's ProxyJump matches the jump host itself; OpenSSH skips it there, too.
-        if (resolved.host, resolved.port, resolved.user) == (config.host, config.port, config.user):
-            chain = []
-    if len(chain) + len(hops) > _MAX_HOPS or _depth.value > _MAX_HOPS:
-        raise BoardUnreachable(f"{name}: more than {_MAX_HOPS} jumps to reach {address.host}: does ProxyJump go round in a circle?")
-    if chain:
-        _depth.value += 1
-        try:
-            _open_hops(login, before, chain[:-1] or None, hops, False)
-        finally:
-            _depth.value -= 1
-        sock: socket.socket | paramiko.Channel = _tunnel(login, hops[-1], config)
-    else:
-        sock = _tcp(login, config)
-    link = _handshake(login, config, sock, bool(chain))
-    hops.append(link)
-    _authenticate(login, config, link, last)
+
+def _after(head: bytes, receive: Callable[[int], bytes]) -> Callable[[], bytes]:
+    """A reader that gives `head` first."""
+    pending = [head] if head else []
+    return lambda: pending.pop() if pending else receive(_CHUNK_BYTES)
+
+
+def _opened(data: bytes | Path) -> contextlib.AbstractContextManager[IO[bytes]]:
+    return data.open("rb") if isinstance(data, Path) else io.BytesIO(data)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import getpass
-import glob
 import os
 import re
 import shlex
@@ -81,7 +80,11 @@ def lookup(address: Address) -> HostConfig:
     tokens = _tokens(address.host, host, user, port)
 
     def paths(key: str, default: str) -> tuple[str, ...]:
-        return tuple(_path(word, tokens) for word in _words(options.get(key, default), f"SSH configuration for {address.host}, {key}") if word != "none")
+        return tuple(
+            _path(word, tokens)
+            for word in _words(options.get(key, default), f"SSH configuration for {address.host}, {key}")
+            if word != "none"
+        )
 
     jump = options.get("proxyjump", "none")
     command = options.get("proxycommand", "none")
@@ -100,7 +103,9 @@ def lookup(address: Address) -> HostConfig:
         if jump.lower() == "none"
         else tuple(_expand(hop.strip(), tokens) for hop in jump.split(",") if hop.strip()),
         proxy_command=None if command.lower() == "none" else command,
-        connect_timeout_s=None if timeout.lower() == "none" else _number(timeout, "ConnectTimeout", address.host, 86400),
+        connect_timeout_s=None
+        if timeout.lower() == "none"
+        else _number(timeout, "ConnectTimeout", address.host, 86400),
         host_key_alias=options.get("hostkeyalias"),
     )
 
@@ -108,7 +113,7 @@ def lookup(address: Address) -> HostConfig:
 def _config_files() -> list[Path]:
     chosen = os.environ.get(CONFIG_VARIABLE)
     if chosen:
-        if not os.path.isfile(chosen):
+        if not Path(chosen).is_file():
             raise LatencyError(f"{CONFIG_VARIABLE} names {chosen}, which is not a file: correct or unset it")
         return [Path(chosen)]
     return [Path("~/.ssh/config").expanduser(), Path("/etc/ssh/ssh_config")]
@@ -141,8 +146,9 @@ def _apply(path: Path, original: str, options: dict[str, str], identity_files: l
             if depth >= _MAX_INCLUDE_DEPTH:
                 raise LatencyError(f"{where}: includes nest too deep; let no file include itself")
             for word in _words(value, where):
-                for file in sorted(glob.glob(os.path.join(path.parent, os.path.expanduser(word)))):
-                    _apply(Path(file), original, options, identity_files, depth + 1)
+                pattern = path.parent / Path(word).expanduser()
+                for file in sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))):
+                    _apply(file, original, options, identity_files, depth + 1)
         elif key == "identityfile":
             identity_files.extend(_words(value, where)[:1])
         else:
@@ -180,7 +186,11 @@ def _command_succeeds(command: str) -> bool:
     # The user's own command from the user's own file; not our standard input, which may be carrying encodings.
     try:
         finished = subprocess.run(
-            command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=_MATCH_EXEC_TIMEOUT_S, check=False
+            ["sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            timeout=_MATCH_EXEC_TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return False
@@ -204,7 +214,7 @@ def _tokens(original: str, host: str, user: str, port: int) -> dict[str, str]:
     name = socket.gethostname()
     return {
         "%%": "%", "%h": host, "%n": original, "%p": str(port), "%r": user, "%u": getpass.getuser(),
-        "%d": os.path.expanduser("~"), "%L": name.split(".")[0], "%l": name,
+        "%d": str(Path.home()), "%L": name.split(".")[0], "%l": name,
     }  # fmt: skip
 
 
@@ -214,7 +224,7 @@ def _expand(text: str, tokens: Mapping[str, str]) -> str:
 
 def _path(text: str, tokens: Mapping[str, str]) -> str:
     with_environment = re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], ""), text)
-    return os.path.expanduser(_expand(with_environment, tokens))
+    return str(Path(_expand(with_environment, tokens)).expanduser())
 
 
 def _words(value: str, where: str) -> list[str]:
@@ -226,5 +236,7 @@ def _words(value: str, where: str) -> list[str]:
 
 def _number(text: str, key: str, host: str, largest: int) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= largest):
-        raise LatencyError(f"SSH configuration for {host}: {key} is {text!r}, but must be a whole number from 1 to {largest}")
+        raise LatencyError(
+            f"SSH configuration for {host}: {key} is {text!r}, but must be a whole number from 1 to {largest}"
+        )
     return int(text)

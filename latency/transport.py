@@ -1,19 +1,19 @@
 """How to reach a board: run commands, move files, keep one process talking in lines.
 
 Data model: a `Transport` is one open link to one board; `run` is one command with its whole output, `spawn` one
-long-lived `Process` that is written and read line by line (UTF-8, `\\n`).
+long-lived `Process` that is written and read line by line (UTF-8).
 
 Ownership:
 
 - Who opens a transport closes it; both transports and processes are context managers, and `close` may be called twice.
 - A transport owns the processes it spawned: closing it closes them first. `Process.close` ends the process wherever it
   runs: end of input first, so that it can put back what it changed, then SIGTERM, then SIGKILL.
-- If the link itself dies, nobody can signal the process any more: **a program spawned on a board must exit at the end of
-  its standard input**, which is what it then sees.
+- If the link itself dies, nobody can signal the process any more: **a program spawned on a board must exit at the end
+  of its standard input**, which is what it then sees.
 - Paths on the board are absolute. `put` never leaves half a file under the final name, and needs the folder to exist.
 - One thread at a time uses a transport or a process. `close` may come from any thread.
 
-Errors: see `latency.errors`. Exit statuses are returned, not raised; a negative one means that a signal ended the command.
+Errors: see `latency.errors`. Exit statuses are returned, not raised; a negative one means that a signal ended it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Transport(ABC):
     """The board, as messages call it."""
 
     @abstractmethod
-    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
         """Runs a command to its end; `argv` reaches it unchanged, whatever the board's shell.
 
         Args:
@@ -150,13 +150,14 @@ def absolute(remote_path: str) -> str:
 
 
 class LocalTransport(Transport):
-    """This machine. Processes get a session of their own: the terminal's Ctrl-C reaches us, and we end them in order."""
+    """This machine. Processes get a session of their own: a Ctrl-C reaches us, and we end them in order."""
 
     def __init__(self) -> None:
         self.name = "local"
         self._processes: list[LocalProcess] = []
 
-    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
+        """Runs it as a child process; a time-out kills its whole group."""
         process = _popen(argv)
         try:
             stdout, stderr = process.communicate(input or b"", timeout=timeout_s)
@@ -171,36 +172,41 @@ class LocalTransport(Transport):
         return Completed(process.returncode, stdout, stderr)
 
     def put(self, data: bytes | Path, remote_path: str, *, mode: int = 0o644) -> None:
+        """Writes and syncs the temporary file, then renames it."""
         temporary = f"{absolute(remote_path)}.{secrets.token_hex(4)}.part"
         try:
             content = data.read_bytes() if isinstance(data, Path) else data
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())
-            os.rename(temporary, remote_path)
+            Path(temporary).rename(remote_path)
         except OSError as error:
             raise LatencyError(f"local: cannot write {remote_path}: {error.strerror or error}") from error
         finally:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                Path(temporary).unlink()
 
     def get(self, remote_path: str) -> bytes:
+        """Reads the file."""
         try:
             return Path(absolute(remote_path)).read_bytes()
         except OSError as error:
             raise LatencyError(f"local: cannot read {remote_path}: {error.strerror or error}") from error
 
     def exists(self, remote_path: str) -> bool:
+        """Whether a file, folder or link lies there."""
         return os.path.lexists(absolute(remote_path))
 
     def spawn(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Process:
+        """Starts a child process in a session of its own."""
         process = LocalProcess(_popen(argv, env=env, cwd=cwd), one_line(" ".join(argv), 80))
         self._processes.append(process)
         return process
 
     def close(self) -> None:
+        """Closes the processes."""
         while self._processes:
             self._processes.pop().close()
 
@@ -214,6 +220,7 @@ class LocalProcess(StreamProcess):
         self._start_reading(_reader(process.stdout), _reader(process.stderr))
 
     def send_line(self, line: str) -> None:
+        """Writes to the pipe and flushes it."""
         data = encode_line(line)
         assert self._process.stdin is not None
         try:
@@ -224,6 +231,7 @@ class LocalProcess(StreamProcess):
 
     @property
     def exit_status(self) -> int | None:
+        """As the system tells it."""
         return self._process.poll()
 
     def _wait(self, timeout_s: float) -> int | None:
@@ -232,6 +240,7 @@ class LocalProcess(StreamProcess):
         return self._process.returncode
 
     def close(self) -> None:
+        """Ends the process and whatever it started."""
         stdin = self._process.stdin
         if stdin is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -308,28 +317,34 @@ class FakeTransport(Transport):
         self.open = True
         self._run, self._talk, self._greeting = run, talk, greeting
 
-    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
+        """Notes the command and asks the function."""
         self.commands.append(tuple(argv))
         return self._run(argv, input) if self._run else Completed(0)
 
     def put(self, data: bytes | Path, remote_path: str, *, mode: int = 0o644) -> None:
+        """Keeps the content in `files`."""
         self.files[absolute(remote_path)] = data.read_bytes() if isinstance(data, Path) else data
 
     def get(self, remote_path: str) -> bytes:
+        """Gives what `files` holds."""
         if absolute(remote_path) not in self.files:
             raise LatencyError(f"{self.name}: cannot read {remote_path}: No such file or directory")
         return self.files[remote_path]
 
     def exists(self, remote_path: str) -> bool:
+        """Whether `files` holds it."""
         return absolute(remote_path) in self.files
 
     def spawn(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
     ) -> FakeProcess:
+        """Notes the command and makes a `FakeProcess`."""
         self.spawned.append(tuple(argv))
         return FakeProcess(self._talk or (lambda line: ()), self._greeting, self.name)
 
     def close(self) -> None:
+        """Clears `open`."""
         self.open = False
 
 
@@ -343,6 +358,7 @@ class FakeProcess(Process):
         self.sent: list[str] = []
 
     def send_line(self, line: str) -> None:
+        """Notes the line and queues the answer."""
         encode_line(line)
         self._check_alive()
         self.sent.append(line)
@@ -357,6 +373,7 @@ class FakeProcess(Process):
             self._lines.extend(answer)
 
     def read_line(self, timeout_s: float) -> str:
+        """The next queued line."""
         if self._lines:
             return self._lines.popleft()
         self._check_alive()
@@ -370,12 +387,15 @@ class FakeProcess(Process):
 
     @property
     def stderr_tail(self) -> str:
+        """Always empty."""
         return ""
 
     @property
     def exit_status(self) -> int | None:
+        """None while open or cut; −11 after a crash."""
         return None if self._cut else self._exit_status
 
     def close(self) -> None:
+        """Ends it with exit status 0."""
         if self._exit_status is None:
             self._exit_status = 0

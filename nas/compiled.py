@@ -220,7 +220,9 @@ def compile_space(space: SearchSpace) -> CompiledSpace:
         values = [[site.reads[i].values[int(f)] for f in r.first] for i, r in enumerate(reads)]
         fixed = [i for i, r in enumerate(reads) if r.shared]
         next_ids: dict[Shape, int] = {}
-        next_shape, canonical, indptr, indices = [], [], [0], []
+        next_shape: list[int] = []
+        canonical: list[int] = []
+        indptr, indices = [0], list[int]()
         for shape in shapes:
             seen: dict[Any, int] = {}
             for c, combo in enumerate(itertools.product(*values)):

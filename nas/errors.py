@@ -1,19 +1,19 @@
 """The error tree of lightnas.
 
-    LightnasError                 every error a user can cause or mend; the CLI prints it and exits 2
-    ├── NasError                  the search side
-    │   ├── InvalidOp             an Op or its key is malformed
-    │   ├── InvalidEncoding       a gene is out of range, or their number is wrong
-    │   ├── InvalidSpace          a space (name or YAML file) cannot be used; names the key
-    │   ├── MissingOps            a cost table lacks ops; lists all of them
-    │   ├── ImpossibleBudget      nothing in the space fits; tells the smallest achievable value
-    │   ├── SpaceExhausted        every encoding inside the budget has been proposed
-    │   ├── DataError             a data set is missing, broken or unfit
-    │   ├── EvaluationError       an evaluator could not finish a trial
-    │   ├── UnknownPlugin         no space, evaluator or strategy of that name
-    │   └── SearchError           a search cannot start, go on or be read back
-    ├── latency.errors.LatencyError   boards, engines, tables
-    └── api.errors.StoreError         the database and the files beside it
+LightnasError                 every error a user can cause or mend; the CLI prints it and exits 2
+├── NasError                  the search side
+│   ├── InvalidOp             an Op or its key is malformed
+│   ├── InvalidEncoding       a gene is out of range, or their number is wrong
+│   ├── InvalidSpace          a space (name or YAML file) cannot be used; names the key
+│   ├── MissingOps            a cost table lacks ops; lists all of them
+│   ├── ImpossibleBudget      nothing in the space fits; tells the smallest achievable value
+│   ├── SpaceExhausted        every encoding inside the budget has been proposed
+│   ├── DataError             a data set is missing, broken or unfit
+│   ├── EvaluationError       an evaluator could not finish a trial
+│   ├── UnknownPlugin         no space, evaluator or strategy of that name
+│   └── SearchError           a search cannot start, go on or be read back
+├── latency.errors.LatencyError   boards, engines, tables
+└── api.errors.StoreError         the database and the files beside it
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class MissingOps(NasError):
 
     def __init__(self, keys: Sequence[str], *, table: str = "the cost table", fix: str = "") -> None:
         self.keys = tuple(sorted(keys))
-        super().__init__(f"{table} has no price for {len(self.keys)} op(s): {', '.join(self.keys)}{'. ' + fix if fix else ''}")
+        super().__init__(
+            f"{table} has no price for {len(self.keys)} op(s): {', '.join(self.keys)}{'. ' + fix if fix else ''}"
+        )
 
 
 class ImpossibleBudget(NasError):

@@ -73,6 +73,3 @@ class Evaluator(ABC):
         Raises:
             EvaluationError: this architecture cannot be judged; the trial is told as failed.
         """
-
-    def close(self) -> None:
-        """Free what is held."""

@@ -37,7 +37,8 @@ def _fold(module: Weighted) -> Folded:
     bias = np.zeros(len(weight)) if module.bias is None else _float64(module.bias)
     norm = module.norm
     if norm is not None:
-        assert norm.running_mean is not None and norm.running_var is not None  # nn.BatchNorm2d's default tracks both
+        assert norm.running_mean is not None  # BatchNorm2d tracks both unless told not to
+        assert norm.running_var is not None
         factor = _float64(norm.weight) / np.sqrt(_float64(norm.running_var) + norm.eps)
         weight = weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))
         bias = _float64(norm.bias) + (bias - _float64(norm.running_mean)) * factor

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from nas.errors import InvalidOp
 from nas.graph import Graph, Node, Op
@@ -22,12 +22,12 @@ LINEAR_STD = 0.01
 # In-place where backward needs only the result: the input of an activation is always its op's fresh output.
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
-    "relu": partial(F.relu, inplace=True),
-    "relu6": partial(F.relu6, inplace=True),
-    "hswish": F.hardswish,
-    "hsigmoid": F.hardsigmoid,
+    "relu": partial(functional.relu, inplace=True),
+    "relu6": partial(functional.relu6, inplace=True),
+    "hswish": functional.hardswish,
+    "hsigmoid": functional.hardsigmoid,
     "sigmoid": torch.sigmoid,
-    "swish": F.silu,
+    "swish": functional.silu,
 }
 
 
@@ -45,7 +45,8 @@ class Weighted(nn.Module):
         self.op = op
         c_out, (c, h, w) = op.outputs[0][0], op.inputs[0]
         shape = (c_out, c * h * w) if op.kind == "linear" else (c_out, c // op.groups, *op.kernel)
-        self.weight = nn.Parameter(torch.empty(shape))
+        layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+        self.weight = nn.Parameter(torch.empty(shape, memory_format=layout))
         self.bias = nn.Parameter(torch.zeros(c_out)) if op.bias else None
         self.norm = nn.BatchNorm2d(c_out) if op.norm else None
 
@@ -62,9 +63,9 @@ class Weighted(nn.Module):
         """(n, c, h, w) -> (n, c', h', w'), without the op's activation."""
         op = self.op
         if op.kind == "linear":
-            y = F.linear(x.flatten(1), self.weight, self.bias)[:, :, None, None]
+            y = functional.linear(x.flatten(1), self.weight, self.bias)[:, :, None, None]
         else:
-            y = F.conv2d(x, self.weight, self.bias, op.stride, _padding(op), 1, op.groups)
+            y = functional.conv2d(x, self.weight, self.bias, op.stride, _padding(op), 1, op.groups)
         return y if self.norm is None else self.norm(y)
 
 
@@ -90,9 +91,9 @@ def _plain(op: Op, xs: list[Tensor]) -> Tensor:
         case "shuffle":
             return _shuffle(x, op.groups)
         case "maxpool":
-            return F.max_pool2d(x, op.kernel, op.stride, _padding(op))
+            return functional.max_pool2d(x, op.kernel, op.stride, _padding(op))
         case "avgpool":
-            return F.avg_pool2d(x, op.kernel, op.stride, _padding(op), count_include_pad=False)
+            return functional.avg_pool2d(x, op.kernel, op.stride, _padding(op), count_include_pad=False)
         case "globalpool":
             return x.mean((2, 3), keepdim=True)
         case kind:
@@ -103,7 +104,7 @@ class _Step(NamedTuple):
     """One node in execution order; `dead` are the values nobody reads after it."""
 
     node: Node
-    index: int
+    number: int
     dead: tuple[tuple[int, int], ...]
 
 
@@ -133,7 +134,6 @@ class Network(nn.Module):
                 module.reset(generator)
                 self._place(node.path, module)
                 self._weighted[index] = module
-        self.to(memory_format=torch.channels_last)
 
     def _place(self, path: str, module: Weighted) -> None:
         *parents, name = path.split(".")
@@ -143,6 +143,8 @@ class Network(nn.Module):
                 if parent not in owner._modules:
                     owner.add_module(parent, nn.Module())
                 owner = owner.get_submodule(parent)
+            if name in owner._modules:  # add_module would replace it silently
+                raise KeyError(name)
             owner.add_module(name, module)
         except (KeyError, AttributeError) as e:
             raise InvalidOp(f"the path {path!r} cannot name weights: a part of it is taken; rename the op") from e
@@ -154,17 +156,17 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, classes)."""
         values = {(-1, 0): x.contiguous(memory_format=torch.channels_last)}
-        for node, index, dead in self._steps:
+        for node, number, dead in self._steps:
             xs = [values[t.node, t.port] for t in node.inputs]
             for key in dead:
                 values.pop(key, None)
             if node.op.kind == "split":
                 parts = torch.split(xs[0], [c for c, _, _ in node.op.outputs], 1)
-                values.update(((index, port), part) for port, part in enumerate(parts))
+                values.update(((number, port), part) for port, part in enumerate(parts))
                 continue
-            module = self._weighted.get(index)
+            module = self._weighted.get(number)
             y = _plain(node.op, xs) if module is None else module(xs[0])
-            values[index, 0] = _ACTIVATIONS[node.op.act](y)
+            values[number, 0] = _ACTIVATIONS[node.op.act](y)
         out = self.graph.output
         y = values[out.node, out.port]
         return y.flatten(1) if out.shape[1:] == (1, 1) else y

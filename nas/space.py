@@ -154,7 +154,7 @@ class SearchSpace:
         rows = self.validate(x)
         if len(rows) != 1:
             raise InvalidEncoding(f"{self.name}: expected one encoding, got {len(rows)}")
-        return rows[0]
+        return np.asarray(rows[0], dtype=np.uint8)
 
     def parse(self, text: str) -> Encoding:
         """A row from its choice indices joined by commas.
@@ -166,7 +166,7 @@ class SearchSpace:
             values = [int(v) for v in text.strip().split(",")]
         except ValueError as e:
             raise InvalidEncoding(
-                f"{text.strip()!r} is no encoding; {self.name} expects {len(self.genes)} choice indices joined by commas"
+                f"{text.strip()!r} is no encoding; {self.name} takes {len(self.genes)} choice indices joined by commas"
             ) from e
         return self.row(values)
 
@@ -188,7 +188,7 @@ class SearchSpace:
         return self.row(out)
 
     def sample(self, rng: np.random.Generator, n: int = 1) -> Encodings:
-        """n uniform encodings (n, genes)."""
+        """N uniform encodings (n, genes)."""
         return rng.integers(0, self.cardinalities, size=(n, len(self.genes)), dtype=np.int64).astype(np.uint8)
 
     def neighbours(self, x: ArrayLike) -> Encodings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ def to_onnx(
     graph: Graph, weights: Weights, *, input_name: str = "input", output_name: str = "output", batch: int | None = None
 ) -> ModelProto:
     """The inference form of a network as a checked ONNX model.
+
+    Every node's name is the path of its op, a slash and a part (``s2.b1.dw/linear``), so a profile maps back to ops.
 
     Args:
         graph: what to write.
@@ -42,7 +45,10 @@ def to_onnx(
     n: int | str = "N" if batch is None else batch
     c, h, w = graph.output.shape
     flat = (h, w) == (1, 1)
-    writer.emit("Flatten" if flat else "Identity", [names[graph.output]], output_name, axis=1 if flat else None)
+    if flat:
+        writer.emit("Flatten", [names[graph.output]], output_name, axis=1)
+    else:
+        writer.emit("Identity", [names[graph.output]], output_name)
     model = helper.make_model(
         helper.make_graph(
             writer.nodes,
@@ -72,10 +78,9 @@ class _Writer:
         self.constants: list[TensorProto] = []
         self._shared: dict[str, str] = {}
 
-    def emit(self, kind: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
-        """Append one ONNX node named after its output; attributes that are None are left out."""
-        given = {k: v for k, v in attributes.items() if v is not None}
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **given))
+    def emit(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Append one ONNX node named after its output."""
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, value: NDArray[np.generic]) -> str:
@@ -101,15 +106,15 @@ class _Writer:
         """Append a node's ONNX form; the names of its outputs."""
         op, path = node.op, node.path
         if op.kind == "split":
-            outputs = [f"{path}.{port}" for port in range(len(op.outputs))]
+            outputs = [f"{path}/{port}" for port in range(len(op.outputs))]
             sizes = self.integers([c for c, _, _ in op.outputs])
-            self.nodes.append(helper.make_node("Split", [inputs[0], sizes], outputs, name=path, axis=1))
+            self.nodes.append(helper.make_node("Split", [inputs[0], sizes], outputs, name=outputs[0], axis=1))
             return outputs
-        return [self.activate(op.act, self.compute(op, path, inputs), path)]
+        return [self.activate(op.act, self.compute(op, path, inputs), f"{path}/0")]
 
     def compute(self, op: Op, path: str, inputs: list[str]) -> str:
         """The op without its activation."""
-        name = path if op.act == "none" else f"{path}.linear"
+        name = f"{path}/0" if op.act == "none" else f"{path}/linear"
         window = {"kernel_shape": op.kernel, "strides": op.stride, "pads": _pads(op)}
         match op.kind:
             case "conv" | "depthwise":
@@ -118,8 +123,8 @@ class _Writer:
             case "linear":
                 c, h, w = op.inputs[0]
                 weights = self.weights_of(op, path, (op.outputs[0][0], c * h * w))
-                flat = self.emit("Flatten", [inputs[0]], f"{path}.flat", axis=1)
-                y = self.emit("Gemm", [flat, *weights], f"{path}.gemm", transB=1)
+                flat = self.emit("Flatten", [inputs[0]], f"{path}/flat", axis=1)
+                y = self.emit("Gemm", [flat, *weights], f"{path}/gemm", transB=1)
                 return self.emit("Unsqueeze", [y, self.integers((2, 3))], name)
             case "maxpool":
                 return self.emit("MaxPool", inputs, name, **window)
@@ -136,31 +141,31 @@ class _Writer:
             case "shuffle":
                 c, h, w = op.inputs[0]
                 grouped = self.integers((0, op.groups, c // op.groups, h, w))  # 0 keeps the batch dimension
-                y = self.emit("Reshape", [inputs[0], grouped], f"{path}.grouped")
-                y = self.emit("Transpose", [y], f"{path}.turned", perm=[0, 2, 1, 3, 4])
+                y = self.emit("Reshape", [inputs[0], grouped], f"{path}/grouped")
+                y = self.emit("Transpose", [y], f"{path}/turned", perm=[0, 2, 1, 3, 4])
                 return self.emit("Reshape", [y, self.integers((0, c, h, w))], name)
             case kind:
                 raise UnsupportedOp(f"{path}: ONNX export cannot write {kind!r} ({op.key})")
 
-    def activate(self, act: str, x: str, path: str) -> str:
+    def activate(self, act: str, x: str, name: str) -> str:
         """The activation behind an op."""
         match act:
             case "none":
                 return x
             case "relu":
-                return self.emit("Relu", [x], path)
+                return self.emit("Relu", [x], name)
             case "relu6":
-                return self.emit("Clip", [x, self.scalar(0.0), self.scalar(6.0)], path)
+                return self.emit("Clip", [x, self.scalar(0.0), self.scalar(6.0)], name)
             case "hswish":
-                return self.emit("HardSwish", [x], path)
+                return self.emit("HardSwish", [x], name)
             case "hsigmoid":
-                return self.emit("HardSigmoid", [x], path, alpha=1 / 6, beta=0.5)
+                return self.emit("HardSigmoid", [x], name, alpha=1 / 6, beta=0.5)
             case "sigmoid":
-                return self.emit("Sigmoid", [x], path)
+                return self.emit("Sigmoid", [x], name)
             case "swish":
-                return self.emit("Mul", [x, self.emit("Sigmoid", [x], f"{path}.gate")], path)
+                return self.emit("Mul", [x, self.emit("Sigmoid", [x], f"{name}.gate")], name)
             case _:
-                raise UnsupportedOp(f"{path}: ONNX export cannot write the activation {act!r}")
+                raise UnsupportedOp(f"{name}: ONNX export cannot write the activation {act!r}")
 
     def weights_of(self, op: Op, path: str, shape: tuple[int, ...]) -> tuple[str, str]:
         """Append the weight and bias of an op as constants."""

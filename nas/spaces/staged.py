@@ -85,7 +85,9 @@ def stride_patterns(name: str, stem: Stem, stages: Sequence[Stage], reduction: i
         possible = sorted({stem.stride * math.prod(c) for c in combos})
         raise InvalidSpace(f"{name}: reduction {reduction} cannot be reached; the strides give {possible}")
     if len(fitting) > 256:
-        raise InvalidSpace(f"{name}: {len(fitting)} stride patterns reach reduction {reduction}; at most 256 can be a gene")
+        raise InvalidSpace(
+            f"{name}: {len(fitting)} stride patterns reach reduction {reduction}; at most 256 can be a gene"
+        )
     return fitting
 
 
@@ -138,7 +140,9 @@ def _stage_site(
             raise InvalidSpace(f"{name}: stages[{index}].family {family!r} is unknown; known: {', '.join(FAMILIES)}")
     for knob in ("expansion", "se"):
         if len(getattr(stage, knob)) > 1 and not any(knob in FAMILIES[f].knobs for f in stage.family):
-            raise InvalidSpace(f"{name}: stages[{index}].{knob} has choices, but {'/'.join(stage.family)} has no {knob}")
+            raise InvalidSpace(
+                f"{name}: stages[{index}].{knob} has choices, but {'/'.join(stage.family)} has no {knob}"
+            )
     reads = {knob: draft.read(f"{label}.{knob}", getattr(stage, knob)) for knob in KNOBS}
     fixed = {knob: getattr(stage, knob)[0] for knob in KNOBS}
     searched = [knob for knob in KNOBS if reads[knob]]

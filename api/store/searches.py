@@ -1,0 +1,214 @@
+"""Searches: what was asked, how far it is, and the lock that lets one process at a time run it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from api.errors import AlreadyExists, NotFound, SearchBusy
+from api.models import now, searches, trials
+from api.store.engine import Database, file_lock
+from api.store.trials import SqlTrialLog, trial_of
+from nas.trial import Trial, TrialState
+
+_ADVISORY_CLASS = 0x6C6E  # of PostgreSQL's two-number advisory locks; the second number is the search's id
+LOCK_PATIENCE_S = 3.0  # a killed process's connection lives on for a moment
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """A stored search.
+
+    Attributes:
+        id: its number in this store.
+        name: the user's name for it, unique.
+        state: `running` (or killed while running), `stopped`, `complete` or `failed`.
+        spec: JSON that decides its trials (`api.compose.SearchSpec`).
+        space: what the user called the space.
+        space_digest: of the space as it was; another digest would decode the encodings differently.
+        board: the board aimed at, if any.
+        table_digest: the latency table pinned, if any.
+        winner: the final training of the best network, once made.
+        error: why it failed.
+        created_at: when it was asked.
+        finished_at: when it stopped, completed or failed.
+    """
+
+    id: int
+    name: str
+    state: str
+    spec: dict[str, Any]
+    space: str
+    space_digest: str
+    board: str | None
+    table_digest: str | None
+    winner: dict[str, Any] | None
+    error: str | None
+    created_at: dt.datetime
+    finished_at: dt.datetime | None
+
+
+class SearchStore:
+    """The searches and their trials."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def create(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        space: str,
+        space_digest: str,
+        board: str | None = None,
+        table_digest: str | None = None,
+        name: str | None = None,
+    ) -> SearchRecord:
+        """Store a new search, `running`. Without a name it is called `search-ID`.
+
+        Raises:
+            AlreadyExists: the name is taken.
+        """
+        values = {"state": "running", "spec": dict(spec), "space": space, "space_digest": space_digest}
+        values |= {"board": board, "table_digest": table_digest, "created_at": now()}
+        with self._db.write() as c:
+            if name is not None and c.execute(sa.select(searches.c.id).where(searches.c.name == name)).first():
+                raise AlreadyExists(
+                    f"there is a search {name!r} already; go on with it by `nas search --resume {name}`, or choose "
+                    "another --name"
+                )
+            # A name must be there at once: a placeholder nobody can type until the id is known.
+            inserted = c.execute(sa.insert(searches).values(**values, name=name or f"\x01{now().isoformat()}"))
+            assert inserted.inserted_primary_key is not None
+            search_id = int(inserted.inserted_primary_key[0])
+            if name is None:
+                made = f"search-{search_id}"
+                while c.execute(sa.select(searches.c.id).where(searches.c.name == made)).first():
+                    made += "b"
+                c.execute(sa.update(searches).where(searches.c.id == search_id).values(name=made))
+        return self.by_id(search_id)
+
+    def by_id(self, search_id: int) -> SearchRecord:
+        """The search with that number.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._db.read() as c:
+            row = c.execute(sa.select(searches).where(searches.c.id == search_id)).mappings().first()
+        if row is None:
+            raise NotFound(f"no search {search_id}; `nas searches list` shows what there is")
+        return SearchRecord(**row)
+
+    def get(self, name: str) -> SearchRecord:
+        """The search of that name, or with that number.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._db.read() as c:
+            row = c.execute(sa.select(searches).where(searches.c.name == name)).mappings().first()
+        if row is not None:
+            return SearchRecord(**row)
+        if name.isascii() and name.isdigit() and len(name) < 10:
+            return self.by_id(int(name))
+        raise NotFound(f"no search {name!r}; `nas searches list` shows what there is")
+
+    def page(self, *, after: int | None = None, limit: int = 100) -> list[SearchRecord]:
+        """Searches, newest first: those with a number below `after`."""
+        query = sa.select(searches).order_by(searches.c.id.desc()).limit(limit)
+        if after is not None:
+            query = query.where(searches.c.id < after)
+        with self._db.read() as c:
+            return [SearchRecord(**row) for row in c.execute(query).mappings()]
+
+    def set_state(self, search_id: int, state: str, *, error: str | None = None) -> None:
+        """Move a search to another state."""
+        finished = None if state == "running" else now()
+        with self._db.write() as c:
+            c.execute(
+                sa.update(searches)
+                .where(searches.c.id == search_id)
+                .values(state=state, error=error, finished_at=finished)
+            )
+
+    def set_spec(self, search_id: int, spec: Mapping[str, Any]) -> None:
+        """Change what may change between runs (trials wanted)."""
+        with self._db.write() as c:
+            c.execute(sa.update(searches).where(searches.c.id == search_id).values(spec=dict(spec)))
+
+    def set_winner(self, search_id: int, winner: Mapping[str, Any]) -> None:
+        """Keep the final training of the best network."""
+        with self._db.write() as c:
+            c.execute(sa.update(searches).where(searches.c.id == search_id).values(winner=dict(winner)))
+
+    def log(self, search_id: int) -> SqlTrialLog:
+        """The search's trial log."""
+        return SqlTrialLog(self._db, search_id)
+
+    def counts(self, search_id: int) -> dict[str, int]:
+        """Trials per state; every state is a key."""
+        query = sa.select(trials.c.state, sa.func.count()).where(trials.c.search_id == search_id)
+        with self._db.read() as c:
+            found = {state: int(n) for state, n in c.execute(query.group_by(trials.c.state))}
+        return {state.value: found.get(state.value, 0) for state in TrialState}
+
+    def best(self, search_id: int, limit: int = 1) -> list[Trial]:
+        """The complete trials of highest reward; the earlier wins a tie."""
+        query = (
+            sa.select(trials)
+            .where(trials.c.search_id == search_id, trials.c.state == TrialState.COMPLETE.value)
+            .order_by(trials.c.reward.desc(), trials.c.number)
+            .limit(limit)
+        )
+        with self._db.read() as c:
+            return [trial_of(row) for row in c.execute(query).mappings()]
+
+    def trials_page(self, search_id: int, *, after: int = -1, limit: int = 100) -> list[dict[str, Any]]:
+        """Trials with a number above `after`, in number order, with their times."""
+        query = sa.select(trials).where(trials.c.search_id == search_id, trials.c.number > after)
+        with self._db.read() as c:
+            return [dict(r) for r in c.execute(query.order_by(trials.c.number).limit(limit)).mappings()]
+
+    @contextlib.contextmanager
+    def lock(self, record: SearchRecord) -> Iterator[None]:
+        """Hold a search while the block runs; a killed process lets go.
+
+        Raises:
+            SearchBusy: another process runs it.
+        """
+        with contextlib.ExitStack() as stack:
+            deadline = time.monotonic() + LOCK_PATIENCE_S
+            while not stack.enter_context(self._try_lock(record.id)):
+                stack.pop_all().close()
+                if time.monotonic() > deadline:
+                    raise SearchBusy(f"search {record.name!r} is being run by another process; wait for it or stop it")
+                time.sleep(0.1)
+            yield
+
+    @contextlib.contextmanager
+    def _try_lock(self, search_id: int) -> Iterator[bool]:
+        path = self._db.path
+        if path is not None:
+            with file_lock(path.with_name(f"{path.name}-locks") / f"search-{search_id}") as got:
+                yield got
+            return
+        # Idle in a transaction the server might end the session; in autocommit it may idle for days.
+        with self._db.errors():
+            connection = self._db.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            with self._db.errors():
+                got = bool(
+                    connection.execute(sa.select(sa.func.pg_try_advisory_lock(_ADVISORY_CLASS, search_id))).scalar()
+                )
+            yield got
+        finally:
+            # Invalidated, so that the session ends with its lock and never returns to the pool holding it.
+            connection.invalidate()
+            connection.close()

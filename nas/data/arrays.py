@@ -1,0 +1,138 @@
+"""Data that comes as arrays: NumPy archives and the official CIFAR-10 batches. Nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data.dataset import PARTS, Dataset, Labels, Part, Pictures, Source, check_memory, complete, fit_all
+from nas.errors import DataError
+from nas.graph import Shape
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_FIX_MEMORY = "use fewer pictures, a smaller resolution or one channel"
+
+
+class _Arrays(Source):
+    """Parts held as (n, c, h, w) arrays, c being 1 or 3; missing ones are cut from the training pictures."""
+
+    def __init__(self, spec: str, classes: tuple[str, ...], given: dict[str, Part], *, flip: bool) -> None:
+        self.spec, self.classes, self._given, self._flip = spec, classes, given, flip
+        h, w = given["train"].x.shape[2:]
+        self.size = (h, w)
+
+    def load(self, shape: Shape, cache: Path | None) -> Dataset:
+        """Everything, fitted to (c, h, w)."""
+        pictures = sum(len(part) for part in self._given.values())
+        check_memory(self.spec, 2 * pictures * int(np.prod(shape)), _FIX_MEMORY)
+        parts = complete(self.spec, self.classes, self._given)
+        fitted = {name: Part(fit_all(part.x, shape), part.y) for name, part in parts.items()}
+        return Dataset.build(self.spec, self.classes, fitted, flip=self._flip)
+
+
+def open_npz(path: Path) -> Source:
+    """`npz:PATH`: arrays x and y, or x_train, y_train and the same for val and test; class names as `classes`.
+
+    x is (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels, uint8 or floats in [0, 1]; y (n,) holds
+    integers or names.
+    """
+    spec = f"npz:{path}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            check_memory(spec, 2 * sum(member.file_size for member in archive.infolist()), _FIX_MEMORY)
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        raise DataError(f"{spec}: is no readable npz archive of plain arrays ({e}); write it with numpy.savez") from e
+    whole = {"train": ("x", "y")} if "x" in arrays else {part: (f"x_{part}", f"y_{part}") for part in PARTS}
+    pairs = {part: names for part, names in whole.items() if names[0] in arrays}
+    absent = [y for _, y in pairs.values() if y not in arrays]
+    if "train" not in pairs or absent:
+        need = ", ".join(absent) or "x and y, or x_train and y_train"
+        raise DataError(f"{spec}: lacks {need}; it holds {', '.join(arrays) or 'nothing'}")
+    names = np.unique(arrays[pairs["train"][1]])
+    classes = [str(name) for name in arrays.get("classes", names)]
+    if len(classes) != len(names):
+        raise DataError(f"{spec}: classes names {len(classes)} classes, y has {len(names)}")
+    given = {}
+    for part, (x, y) in pairs.items():
+        pictures = _pictures(spec, x, arrays[x])
+        if arrays[y].shape != (len(pictures),) or arrays[y].dtype.kind not in "iuU":
+            raise DataError(f"{spec}: {y} must hold one integer or name per picture of {x} ({len(pictures)})")
+        unknown = np.setdiff1d(arrays[y], names)
+        if len(unknown):
+            raise DataError(f"{spec}: {y} has labels that training lacks: {', '.join(map(str, unknown[:5]))}")
+        given[part] = Part(pictures, np.searchsorted(names, arrays[y]).astype(np.int64))
+    if len({part.x.shape[1:] for part in given.values()}) != 1:
+        raise DataError(f"{spec}: the parts hold pictures of different sizes; make them equal")
+    return _Arrays(spec, tuple(classes), given, flip=False)
+
+
+def _pictures(spec: str, name: str, x: NDArray[Any]) -> Pictures:
+    """(n, c, h, w) uint8 of what a user calls pictures."""
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim == 4 and x.shape[-1] in (1, 3):
+        x = x.transpose(0, 3, 1, 2)
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
+        raise DataError(f"{spec}: {name} is {x.shape}; expected (n, h, w), (n, h, w, c) or (n, c, h, w), c 1 or 3")
+    if x.dtype.kind == "f":
+        if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+            raise DataError(f"{spec}: {name} holds floats outside [0, 1]; scale them or store uint8")
+        x = np.round(x * 255).astype(np.uint8)
+    if x.dtype != np.uint8:
+        raise DataError(f"{spec}: {name} is {x.dtype}; expected uint8 or floats in [0, 1]")
+    return np.ascontiguousarray(x)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles NumPy arrays and plain containers; every other name in the file is refused, so no code can run."""
+
+    _CODEC = ("_codecs", "encode")
+    _ALLOWED = frozenset(
+        [
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+        ]
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The class or function a pickle asks for, if it is one an array needs."""
+        if (module, name) == self._CODEC:  # how Python 3 writes bytes into an old protocol
+            return lambda text, _codec: text.encode("latin1")
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def open_cifar10(path: Path) -> Source:
+    """`cifar10:PATH`: the folder of the official python batches (data_batch_1 … 5, test_batch)."""
+    folder = path / "cifar-10-batches-py" if (path / "cifar-10-batches-py").is_dir() else path
+    spec = f"cifar10:{path}"
+    batches = [_cifar_batch(spec, folder / f"data_batch_{i}") for i in range(1, 6)]
+    train = Part(np.concatenate([b.x for b in batches]), np.concatenate([b.y for b in batches]))
+    return _Arrays(spec, CIFAR10, {"train": train, "test": _cifar_batch(spec, folder / "test_batch")}, flip=True)
+
+
+def _cifar_batch(spec: str, path: Path) -> Part:
+    try:
+        with path.open("rb") as file:
+            batch = _ArraysOnly(file, encoding="bytes").load()
+        x, y = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+    except FileNotFoundError as e:
+        raise DataError(f"{spec}: lacks {path.name}; unpack cifar-10-python.tar.gz and give its folder") from e
+    except Exception as e:  # a damaged pickle can raise nearly anything
+        raise DataError(f"{spec}: {path.name} is no CIFAR-10 batch ({e}); unpack the archive again") from e
+    shapes_fit = x.ndim == 2 and x.shape[1] == 3 * 32 * 32 and y.shape == (len(x),) and len(x) > 0
+    if not shapes_fit or x.dtype != np.uint8 or y.dtype.kind != "i" or y.min() < 0 or y.max() > 9:
+        raise DataError(f"{spec}: {path.name} is no CIFAR-10 batch; unpack the archive again")
+    labels: Labels = y.astype(np.int64)
+    return Part(x.reshape(-1, 3, 32, 32), labels)
