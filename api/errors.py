@@ -1,12 +1,12 @@
 """The error tree of the `api` package, below `nas.errors.LightnasError`.
 
-    StoreError            the database and the files beside it: unwritable, full, corrupt, unreachable
-    ├── NotFound          no board, table, search of that name; lists what there is
-    ├── AlreadyExists     the name is taken
-    ├── SearchBusy        another process runs this search, or this profile
-    └── SchemaMismatch    the database is older or newer than this program
-    OptionError           options of a command that do not go together
-    ExportError           a finished network cannot be written, or an engine disagrees with torch
+StoreError            the database and the files beside it: unwritable, full, corrupt, unreachable
+├── NotFound          no board, table, search of that name; lists what there is
+├── AlreadyExists     the name is taken
+├── SearchBusy        another process runs this search, or this profile
+└── SchemaMismatch    the database is older or newer than this program
+OptionError           options of a command that do not go together
+ExportError           a finished network cannot be written, or an engine disagrees with torch
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ boards = Table(
     Column("cores", JSON, nullable=False),
     Column("dtype", String(8), nullable=False),
     Column("identity_file", Text),
-    Column("facts", JSON),  # what the last check found on the board
+    Column("facts", JSON(none_as_null=True)),  # what the last check found on the board
     _when("created_at"),
 )
 
@@ -131,7 +131,7 @@ searches = Table(
     Column("space_digest", String(64), nullable=False),
     Column("board", String(64)),
     Column("table_digest", String(64), ForeignKey(latency_tables.c.digest, ondelete="RESTRICT")),
-    Column("winner", JSON),  # set when the best network has been trained to the end
+    Column("winner", JSON(none_as_null=True)),  # set when the best network has been trained to the end
     Column("error", Text),
     _when("created_at"),
     _when("finished_at", nullable=True),
@@ -156,4 +156,3 @@ trials = Table(
     _when("finished_at", nullable=True),
     CheckConstraint("state IN ('running', 'complete', 'failed')", name="state"),
 )
-

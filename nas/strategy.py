@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import Any
+
+import numpy as np
 
 from nas.space import Encoding
 from nas.trial import Trial
+
+
+class Role(IntEnum):
+    """What a trial's randomness is for; each role has a stream of its own."""
+
+    PROPOSE = 0
+    ACCEPT = 1
+    EVALUATE = 2
+
+
+def rng(seed: int, number: int, *role: int) -> np.random.Generator:
+    """The generator of trial `number` of a search for one role (and, below it, one attempt)."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, *role)))
+
+
+def seed32(seed: int, number: int, *role: int) -> int:
+    """Like `rng`, as a 32-bit seed for libraries that want a number."""
+    return int(np.random.SeedSequence(seed, spawn_key=(number, *role)).generate_state(1)[0])
 
 
 class Strategy(ABC):

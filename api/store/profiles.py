@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from api.errors import SearchBusy
 from api.models import now, passes, profile_runs
 from api.store.engine import Database, dump_json
 

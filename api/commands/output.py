@@ -1,0 +1,95 @@
+"""What every command shares: options, JSON on stdout, everything else readable."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; progress stays on stderr.")]
+SpaceOption = Annotated[
+    str, typer.Option("--space", "-s", metavar="SPACE", help="A search space's name (`nas spaces`) or a YAML file.")
+]
+ResolutionOption = Annotated[
+    list[int] | None,
+    typer.Option("--resolution", metavar="PIXELS", help="Picture side; repeat it to search over several."),
+]
+ClassesOption = Annotated[int | None, typer.Option("--classes", metavar="N", help="Classes of the classifier.")]
+ChannelsOption = Annotated[int | None, typer.Option("--channels", metavar="N", help="Input channels (1 or 3).")]
+
+
+def one_line(text: str) -> str:
+    """The text with every line break and run of blanks made one blank."""
+    return " ".join(text.split())
+
+
+def stdout_console() -> Console:
+    """For what a person asked to see."""
+    return Console(file=sys.stdout, highlight=False)
+
+
+def stderr_console() -> Console:
+    """For progress and remarks."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on one line of stdout."""
+    print(json.dumps(value, default=str))
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """A remark on stderr; nothing with `quiet`."""
+    if not quiet:
+        stderr_console().print(text, markup=False, soft_wrap=True)
+
+
+def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on stdout; columns whose name begins with `>` are aligned right."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if v is None else str(v) for v in row))
+    stdout_console().print(table)
+
+
+def short(value: float, unit: str = "") -> str:
+    """A number as people write it: 300.8 M, 3.2 ms."""
+    if unit == "ms":
+        return f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.4g} {letter}"
+    return f"{value:.4g}"
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A progress display on stderr, with the time left."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=stderr_console(),
+    ) as progress:
+        yield progress
