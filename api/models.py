@@ -82,9 +82,9 @@ latency_tables = Table(
     metadata,
     Column("digest", String(64), primary_key=True),
     Column("board", String(64), nullable=False),
-    Column("space", Text, nullable=False),
-    Column("space_digest", String(64)),
-    Column("identity", JSON, nullable=False),  # engine, version, dtype, threads, cores, governor, …
+    Column("spaces", Text, nullable=False),  # names, joined by commas
+    Column("engine", String(32), nullable=False),
+    Column("ops", Integer, nullable=False),
     Column("content", JSON, nullable=False),  # LatencyTable.to_json without its entries
     _when("created_at"),
     Index("ix_latency_tables_board", "board", "created_at"),
@@ -95,7 +95,9 @@ table_entries = Table(
     metadata,
     Column("table_digest", String(64), ForeignKey(latency_tables.c.digest, ondelete="CASCADE"), primary_key=True),
     Column("op_key", Text, primary_key=True),
-    Column("entry", JSON, nullable=False),  # the op's statistics, as in LatencyTable.to_json
+    Column("ms", Double, nullable=False),
+    Column("spread", Double, nullable=False),
+    Column("samples", Integer, nullable=False),
 )
 
 profile_runs = Table(
@@ -115,7 +117,7 @@ passes = Table(
     "passes",
     metadata,
     Column("run_id", Integer, ForeignKey(profile_runs.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("number", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # in the order they ended
     Column("samples", LargeBinary, nullable=False),  # zlib of the pass's JSON: the raw samples
     _when("created_at"),
 )

@@ -1,7 +1,7 @@
 """The fewest networks whose ops contain every op of a space: what a profile runs on the board.
 
-Greedy set cover (Chvátal 1979, within ln(n) of the optimum). Each step needs the encoding that holds the most ops not yet
-covered; over the chain of sites that is one exact dynamic programme (`CompiledSpace.best`), so no candidate is sampled.
+Greedy set cover (Chvátal 1979, within ln(n) of the optimum). Each step needs the encoding that holds the most ops not
+yet covered; over the chain of sites that is one dynamic programme (`CompiledSpace.best`), so no candidate is sampled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Cover:
 
     Attributes:
         encodings: (n, genes) networks of the space, the one that covers most first.
-        isolated: ops in no network of the space or asked for alone; each gets a small network of its own.
+        isolated: ops of the tables that no encoding reaches; each gets a small network of its own.
     """
 
     encodings: Encodings
@@ -33,19 +33,18 @@ class Cover:
         return [space.graph(x) for x in self.encodings] + [isolated_graph(op) for op in self.isolated]
 
 
-def cover_space(space: SearchSpace, engine: Engine, *, known: frozenset[str] = frozenset()) -> Cover:
+def cover_space(space: SearchSpace, engine: Engine) -> Cover:
     """The fewest networks that hold every op of the space; among equals, cheap ones.
 
     Args:
         space: whose ops are wanted.
         engine: says which ops run as the same kernel.
-        known: engine keys that need not be covered (a table has them already).
     """
     keys = [engine.engine_key(op) for op in space.compiled.ops]
     names = sorted(set(keys))
     id_of = {name: i for i, name in enumerate(names)}
     ids = np.array([id_of[key] for key in keys], dtype=np.intp)
-    wanted = np.array([name not in known for name in names], dtype=np.bool_)
+    wanted = np.ones(len(names), dtype=np.bool_)
     rows = [_distinct(site.indptr, ids[site.indices]) for site in space.compiled.sites]
     flops = [site.sums(np.array([op.flops for op in space.compiled.ops], np.float64)) for site in space.compiled.sites]
     # The whole network's FLOPs weigh less than one op: they only break ties.

@@ -122,13 +122,14 @@ def deploy(transport: Transport, engine: str, *, wheel_cache: Path | None = None
     if isinstance(transport, LocalTransport):
         return _deploy_here(transport, engine, facts)
     python = fit_python(facts, board=transport.name)
-    _make_folder(transport, facts)
     uploaded, pythonpath = 0, None
-    version, problem = _engine_version(transport, python, engine, None)
+    version, problem = engine_version(transport, python, engine, None)
     if version is None:
         require_wheel_fit(facts, python, engine, board=transport.name)
+    _make_folder(transport, facts)
+    if version is None:
         uploaded, pythonpath = _upload_engine(transport, facts, python, engine, wheel_cache)
-        version, problem = _engine_version(transport, python, engine, pythonpath)
+        version, problem = engine_version(transport, python, engine, pythonpath)
         if version is None:
             raise BoardUnfit(
                 f"{transport.name}: {engine} does not start on the board ({problem}): install what it lacks there, "
@@ -154,8 +155,7 @@ def deploy(transport: Transport, engine: str, *, wheel_cache: Path | None = None
 
 def _deploy_here(transport: LocalTransport, engine: str, facts: BoardFacts) -> Deployment:
     """This machine: our own Python and engine, the runner where it is."""
-    here = BoardPython(sys.executable, sys.version_info[:3], sys.implementation.name, "", "", 64, "")
-    version, problem = _engine_version(transport, here, engine, None)
+    version, problem = engine_version(transport, this_python(), engine, None)
     if version is None:
         raise BoardUnfit(f"local: {engine} does not start here ({problem}): pip install {engine}")
     _make_folder(transport, facts)
@@ -170,6 +170,12 @@ def _deploy_here(transport: LocalTransport, engine: str, facts: BoardFacts) -> D
         facts=facts,
         uploaded_bytes=0,
     )
+
+
+def this_python() -> BoardPython:
+    """The Python we run on, which is also the one a local board uses."""
+    bits = 64 if sys.maxsize > 2**32 else 32
+    return BoardPython(sys.executable, sys.version_info[:3], sys.implementation.name, "", "", bits, "")
 
 
 def fit_python(facts: BoardFacts, *, board: str) -> BoardPython:
@@ -188,8 +194,8 @@ def fit_python(facts: BoardFacts, *, board: str) -> BoardPython:
             f"{p.implementation} {'.'.join(map(str, p.version))} at {p.executable}" for p in facts.pythons
         )
         raise BoardUnfit(
-            f"{board}: the board has no CPython {oldest} or newer{f' (only {found})' if found else ''}: install one there, "
-            "e.g. sudo apt install python3"
+            f"{board}: the board has no CPython {oldest} or newer{f' (only {found})' if found else ''}: install one "
+            "there, e.g. sudo apt install python3"
         )
     return facts.python
 
@@ -226,7 +232,7 @@ def _make_folder(transport: Transport, facts: BoardFacts) -> None:
         )
 
 
-def _engine_version(
+def engine_version(
     transport: Transport, python: BoardPython, engine: str, pythonpath: str | None
 ) -> tuple[str | None, str]:
     """Starts the engine once: (its version, "") or (None, why not)."""

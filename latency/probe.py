@@ -1,7 +1,7 @@
 """What a board is made of, asked by one `sh` script that needs nothing installed, not even Python.
 
 The script writes `lightnas:key=value` lines; whatever else a board's shell says is skipped. The machine a wheel must
-fit is what the board's Python says of itself: `uname -m` speaks of the kernel, and a 64-bit one may run 32-bit programs.
+fit is what the board's Python says of itself: `uname -m` speaks of the kernel, and that may run 32-bit programs.
 """
 
 from __future__ import annotations

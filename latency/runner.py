@@ -6,23 +6,22 @@ ends, when its output is gone, and on SIGTERM; the lock goes with it.
 
 Requests (field `do`), and what the answer holds beside ``"ok": true``:
     hello    engine, threads, cores, dtype, lock, owner   -> the board's facts; takes the lock and pins the cores
-    load     name, model, timed_model, shape              -> bytes (added to resident memory), order (see below)
+    load     name, model, shape                           -> bytes (added to resident memory), order (see below)
     unload   names                                        -> nothing
-    measure  names, whole, timed, warm                    -> a line a network: name, whole, timed; last the state
+    measure  names, runs, warm                            -> a line a network: name, whole or timed; last the state
     state                                                 -> what may change: frequency, temperature, throttling, load
 An error is ``{"ok": false, "kind": "busy" | "request" | "engine", "message": ...}``; the runner lives on.
 
-`model` or `timed_model` may be empty: then there is nothing to run `whole` or `timed`. `whole` and `timed` ask for so many
-runs, after `warm` runs that are not kept. Answers are in nanoseconds: `whole` one number a run; `timed` a list a run: the
-time up to each stamp since the one before (or the start), then from the last stamp to the end. `order` says which stamp
-of the text is the first to run, the second, ...
+A visit makes `warm` runs that are not kept, then `runs` that are. Answers are in nanoseconds. A network without stamps
+gives `whole`, one number a run. One with stamps gives `timed`, a list a run: the time up to each stamp since the one
+before (or the start), then from the last stamp to the end; `order` says which stamp of the text is the first to run,
+the second, ...
 """
 
 from __future__ import annotations
 
 import fcntl
 import gc
-import glob
 import importlib
 import json
 import os
@@ -32,8 +31,10 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Callable, Dict, List, Optional, TextIO, Tuple  # noqa: UP035 - Python 3.9 on the board
+from typing import Any, TextIO
 
 PROTOCOL = 1
 
@@ -53,7 +54,7 @@ class NcnnBackend:
         self.ncnn = importlib.import_module("ncnn.ncnn")
         self.version = str(self.ncnn.__version__)
         self.threads, self.dtype = threads, dtype
-        self.times: List[int] = []
+        self.times: list[int] = []
         times, now = self.times, perf_counter_ns
 
         class Stamp(self.ncnn.Layer):  # type: ignore[name-defined, misc]
@@ -71,9 +72,10 @@ class NcnnBackend:
 
         self.stamp_type = Stamp
 
-    def load(self, model: str, shape: List[int]) -> Dict[str, Any]:
+    def load(self, model: str, shape: list[int]) -> dict[str, Any]:
         """A network with zero weights, run once. The stamps are kept with it: ncnn holds bare pointers to them."""
-        net, stamps = self.ncnn.Net(), []  # type: Tuple[Any, List[Any]]
+        net = self.ncnn.Net()
+        stamps: list[Any] = []
         opt = net.opt
         opt.num_threads = self.threads  # ncnn's default is all cores
         opt.lightmode = opt.use_packing_layout = True
@@ -105,7 +107,7 @@ class NcnnBackend:
         self.run(loaded)
         return loaded
 
-    def run(self, loaded: Dict[str, Any]) -> Tuple[int, int]:
+    def run(self, loaded: dict[str, Any]) -> tuple[int, int]:
         """One inference; its start and end in ns."""
         start = perf_counter_ns()
         extractor = loaded["net"].create_extractor()
@@ -113,22 +115,27 @@ class NcnnBackend:
         status, _ = extractor.extract("out0")
         end = perf_counter_ns()
         if status != 0:
-            raise Refused("engine", "ncnn could not run the network (status %d)" % status)
+            raise Refused("engine", f"ncnn could not run the network (status {status})")
         return start, end
 
-    def timed(self, loaded: Dict[str, Any]) -> List[int]:
+    def timed(self, loaded: dict[str, Any]) -> list[int]:
         """One inference of a network with stamps: the intervals in ns, in the order they ran."""
         self.times.clear()
         start, end = self.run(loaded)
         marks = [start, *self.times, end]
-        return [b - a for a, b in zip(marks, marks[1:])]
+        return [b - a for a, b in zip(marks, marks[1:])]  # noqa: B905, RUF007 - newer than Python 3.9
 
-    def order(self, loaded: Dict[str, Any]) -> List[int]:
+    def order(self, loaded: dict[str, Any]) -> list[int]:
         """The stamps in the order in which they run, each as its place in the text."""
-        seen: List[int] = []
+        seen: list[int] = []
         for place, stamp in enumerate(loaded["stamps"]):
+
+            def note(blob: Any, opt: Any, place: int = place) -> int:
+                seen.append(place)
+                return 0
+
             # pybind11 asks the instance before its class, so this stands in for one run.
-            stamp.forward_inplace = lambda blob, opt, place=place: seen.append(place) or 0
+            stamp.forward_inplace = note
         try:
             self.run(loaded)
         finally:
@@ -136,47 +143,49 @@ class NcnnBackend:
                 del stamp.forward_inplace
         return seen
 
-    def unload(self, loaded: Dict[str, Any]) -> None:
+    def unload(self, loaded: dict[str, Any]) -> None:
         """Frees the network before its stamps."""
         loaded["net"].clear()
 
 
-BACKENDS: Dict[str, Callable[[int, str], NcnnBackend]] = {"ncnn": NcnnBackend}
+BACKENDS: dict[str, Callable[[int, str], NcnnBackend]] = {"ncnn": NcnnBackend}
 
 
 def read_text(path: str) -> str:
     """A small file of /proc or /sys, or nothing."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as f:
-            return f.read().strip("\0\n ")
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:
         return ""
 
 
-def number_after(label: str, text: str) -> Optional[int]:
+def number_after(label: str, text: str) -> int | None:
     """The first whole number behind a label at the start of a line."""
-    found = re.search(r"^%s\D*(\d+)" % re.escape(label), text, re.M)
+    found = re.search(rf"^{re.escape(label)}\D*(\d+)", text, re.M)
     return int(found.group(1)) if found else None
 
 
-def throttled() -> Optional[str]:
+def throttled() -> str | None:
     """A Raspberry Pi's throttling bits (hex): 0-3 now, 16-19 since boot; None elsewhere."""
     try:
-        answer = subprocess.run(["vcgencmd", "get_throttled"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5)
+        answer = subprocess.run(
+            ["vcgencmd", "get_throttled"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     found = re.search(r"0x[0-9a-fA-F]+", answer.stdout.decode("ascii", "replace"))
     return found.group(0) if found else None
 
 
-def read_state(cores: List[int]) -> Dict[str, Any]:
+def read_state(cores: list[int]) -> dict[str, Any]:
     """What may change while we measure; None or empty where the board does not tell."""
-    cpu = "/sys/devices/system/cpu/cpu%d/cpufreq/%s"
-    hertz = [read_text(cpu % (core, "scaling_cur_freq")) for core in cores]
-    heat = [read_text(path) for path in sorted(glob.glob("/sys/class/thermal/thermal_zone*/temp"))]
+    cpufreq = [f"/sys/devices/system/cpu/cpu{core}/cpufreq/" for core in cores]
+    governors = {read_text(folder + "scaling_governor") for folder in cpufreq} - {""}
+    hertz = [read_text(folder + "scaling_cur_freq") for folder in cpufreq]
+    heat = [read_text(str(path)) for path in sorted(Path("/sys/class/thermal").glob("thermal_zone*/temp"))]
     available = number_after("MemAvailable:", read_text("/proc/meminfo"))
     return {
-        "governor": sorted({text for core in cores for text in [read_text(cpu % (core, "scaling_governor"))] if text}),
+        "governor": sorted(governors),
         "mhz": [int(text) // 1000 for text in hertz if text.isdigit()],
         "celsius": [int(text) / 1000 for text in heat if text.lstrip("-").isdigit()],
         "throttled": throttled(),
@@ -185,7 +194,7 @@ def read_state(cores: List[int]) -> Dict[str, Any]:
     }
 
 
-def read_facts(cores: List[int]) -> Dict[str, Any]:
+def read_facts(cores: list[int]) -> dict[str, Any]:
     """What stays: the machine and its system."""
     cpuinfo = read_text("/proc/cpuinfo")
     names = re.findall(r"^(?:model name|Hardware|CPU part)\s*:\s*(.+)$", cpuinfo, re.M)
@@ -214,10 +223,10 @@ class Runner:
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
-        self.backend: Optional[NcnnBackend] = None
-        self.lock: Optional[TextIO] = None
-        self.networks: Dict[str, Tuple[Any, Any]] = {}
-        self.cores: List[int] = []
+        self.backend: NcnnBackend | None = None
+        self.lock: TextIO | None = None
+        self.networks: dict[str, dict[str, Any]] = {}
+        self.cores: list[int] = []
 
     def answer(self, **fields: Any) -> None:
         """Writes one answer."""
@@ -230,25 +239,25 @@ class Runner:
             request = json.loads(line)
             handler = getattr(self, "do_" + str(request.pop("do", "")), None)
             if handler is None:
-                raise Refused("request", "unknown request; this runner speaks protocol %d" % PROTOCOL)
+                raise Refused("request", f"unknown request; this runner speaks protocol {PROTOCOL}")
             handler(**request)
         except Refused as error:
             self.answer(ok=False, kind=error.kind, message=str(error))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            self.answer(ok=False, kind="request", message="%s: %s" % (type(error).__name__, error))
+            self.answer(ok=False, kind="request", message=f"{type(error).__name__}: {error}")
         except (ImportError, MemoryError, RuntimeError) as error:
-            self.answer(ok=False, kind="engine", message="%s: %s" % (type(error).__name__, error))
+            self.answer(ok=False, kind="engine", message=f"{type(error).__name__}: {error}")
 
-    def do_hello(self, engine: str, threads: int, cores: List[int], dtype: str, lock: str, owner: str) -> None:
+    def do_hello(self, engine: str, threads: int, cores: list[int], dtype: str, lock: str, owner: str) -> None:
         """Takes the board's lock, pins the cores, starts the engine."""
         if engine not in BACKENDS:
-            raise Refused("engine", "no engine %r in this runner; it has %s" % (engine, ", ".join(sorted(BACKENDS))))
+            raise Refused("engine", f"no engine {engine!r} in this runner; it has {', '.join(sorted(BACKENDS))}")
         self.take_lock(lock, owner)
         if cores:
             try:
                 os.sched_setaffinity(0, cores)
             except OSError as error:
-                raise Refused("request", "cannot pin to cores %s: %s" % (cores, error.strerror)) from error
+                raise Refused("request", f"cannot pin to cores {cores}: {error.strerror}") from error
         self.cores = sorted(os.sched_getaffinity(0))
         self.backend = BACKENDS[engine](threads, dtype)
         facts = {**read_facts(self.cores), "engine": engine, "engine_version": self.backend.version}
@@ -259,7 +268,7 @@ class Runner:
 
     def take_lock(self, path: str, owner: str) -> None:
         """flock: the kernel lets go of it when we end, however we end."""
-        self.lock = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held until the end
+        self.lock = Path(path).open("a+", encoding="utf-8")  # noqa: SIM115 - held until the end
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -269,7 +278,7 @@ class Runner:
             self.lock = None
             raise Refused("busy", holder) from None
         self.lock.truncate(0)
-        self.lock.write("%s (runner pid %d on %s)\n" % (owner, os.getpid(), socket.gethostname()))
+        self.lock.write(f"{owner} (runner pid {os.getpid()} on {socket.gethostname()})\n")
         self.lock.flush()
 
     def engine(self) -> NcnnBackend:
@@ -278,46 +287,36 @@ class Runner:
             raise Refused("request", "say hello first")
         return self.backend
 
-    def do_load(self, name: str, model: str, timed_model: str, shape: List[int]) -> None:
-        """Loads a network, plain, with stamps or both."""
+    def do_load(self, name: str, model: str, shape: list[int]) -> None:
+        """Loads a network, with or without stamps."""
         backend, before = self.engine(), resident_bytes()
-        plain = backend.load(model, shape) if model else None
-        timed = backend.load(timed_model, shape) if timed_model else None
-        self.networks[name] = (plain, timed)
-        order = backend.order(timed) if timed else []
-        self.answer(bytes=max(0, resident_bytes() - before), order=order)
+        loaded = self.networks[name] = backend.load(model, shape)
+        self.answer(order=backend.order(loaded), bytes=max(0, resident_bytes() - before))
 
-    def do_unload(self, names: List[str]) -> None:
+    def do_unload(self, names: list[str]) -> None:
         """Frees networks; unknown names are nothing to free."""
         backend = self.engine()
         for name in names:
-            for loaded in self.networks.pop(name, ()):
-                if loaded:
-                    backend.unload(loaded)
+            if name in self.networks:
+                backend.unload(self.networks.pop(name))
         gc.collect()
         self.answer()
 
-    def do_measure(self, names: List[str], whole: int, timed: int, warm: int) -> None:
-        """Runs networks in the given order."""
+    def do_measure(self, names: list[str], runs: int, warm: int) -> None:
+        """Visits networks in the given order."""
         backend = self.engine()
         for name in names:
             if name not in self.networks:
-                raise Refused("request", "no network %r is loaded" % name)
+                raise Refused("request", f"no network {name!r} is loaded")
         for name in names:
-            plain, stamped = self.networks[name]
-            stamped_runs: List[List[int]] = []
-            whole_runs: List[int] = []
-            if stamped and timed:
-                for _ in range(warm):
-                    backend.run(stamped)
-                stamped_runs = [backend.timed(stamped) for _ in range(timed)]
-            if plain and whole:
-                for _ in range(warm):
-                    backend.run(plain)
-                for _ in range(whole):
-                    start, end = backend.run(plain)
-                    whole_runs.append(end - start)
-            self.answer(name=name, whole=whole_runs, timed=stamped_runs)
+            loaded = self.networks[name]
+            for _ in range(warm):
+                backend.run(loaded)
+            if loaded["stamps"]:
+                self.answer(name=name, whole=[], timed=[backend.timed(loaded) for _ in range(runs)])
+            else:
+                spans = [backend.run(loaded) for _ in range(runs)]
+                self.answer(name=name, whole=[end - start for start, end in spans], timed=[])
         gc.collect()
         self.answer(state=read_state(self.cores))
 
@@ -340,10 +339,8 @@ def main() -> int:
     except BrokenPipeError:
         return 1
     finally:
-        for plain, timed in runner.networks.values():
-            for loaded in (plain, timed):
-                if loaded and runner.backend:
-                    runner.backend.unload(loaded)
+        for loaded in runner.networks.values():
+            runner.engine().unload(loaded)
     return 0
 
 

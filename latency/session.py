@@ -1,4 +1,4 @@
-"""A conversation with the runner on a board: requests out, answers in, the runner's deaths told apart from the link's."""
+"""A conversation with the runner on a board; the runner's death is told apart from the link's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from latency.board import Board
+from latency.deploy import Deployment
 from latency.engines import Engine, EngineModel
 from latency.errors import BoardBusy, ConnectionLost, RunnerCrashed, UnsupportedOp
 from latency.process import Process, ProcessEnded, TransportTimeout
@@ -23,33 +24,14 @@ PATIENCE_S: Final = 180.0
 """Seconds without a line after which the board counts as lost; the largest network on the slowest board needs a few."""
 
 
-class Deployed(Protocol):
-    """Where the runner lies on the board; `latency.deploy.Deployment` is one."""
-
-    @property
-    def python(self) -> str:
-        """The board's interpreter."""
-
-    @property
-    def runner_path(self) -> str:
-        """The runner's file."""
-
-    @property
-    def pythonpath(self) -> str:
-        """Where the interpreter finds the engine; may be empty."""
-
-    @property
-    def lock_path(self) -> str:
-        """The file that is locked while the board is measured."""
-
-
 @dataclass(frozen=True)
 class Runs:
     """What a network took in one visit, in ns.
 
     Attributes:
-        whole: the whole network, one number a run.
-        timed: per run of the network with stamps, the intervals in the order they ran; the last one ends the network.
+        whole: the network as deployed, one number a run; or
+        timed: per run of the network with stamps, the interval before each stamp, in the order of
+            `EngineModel.stamps`, then the one from the last stamp to the end.
     """
 
     whole: tuple[int, ...]
@@ -69,11 +51,11 @@ class RunnerSession:
         ConnectionLost: the link is gone, or the board does not answer any more.
     """
 
-    def __init__(self, transport: Transport, deployed: Deployed, board: Board, engine: Engine) -> None:
+    def __init__(self, transport: Transport, deployment: Deployment, board: Board, engine: Engine) -> None:
         self._name = board.name
-        env = {"PYTHONPATH": deployed.pythonpath} if deployed.pythonpath else None
-        argv = [deployed.python, "-u", deployed.runner_path]
-        self._process: Process = transport.spawn(argv, env=env)
+        self._orders: dict[str, tuple[int, ...]] = {}
+        argv = [deployment.python, "-u", deployment.runner_path]
+        self._process: Process = transport.spawn(argv, env=deployment.env)
         try:
             answer = self._ask(
                 do="hello",
@@ -81,7 +63,7 @@ class RunnerSession:
                 threads=board.threads,
                 cores=list(board.cores),
                 dtype=board.dtype,
-                lock=deployed.lock_path,
+                lock=deployment.lock_path,
                 owner=f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}",
             )
             if answer.get("protocol") != PROTOCOL:
@@ -92,11 +74,11 @@ class RunnerSession:
             self.close()
             raise
 
-    def load(self, name: str, model: EngineModel, *, plain: bool, timed: bool) -> tuple[int, tuple[int, ...]]:
-        """Loads a network with zero weights and runs it once.
+    def load(self, name: str, model: EngineModel, *, timed: bool) -> int:
+        """Loads a network with zero weights, to be run whole or timed layer by layer; runs it once.
 
         Returns:
-            The memory it took in bytes, and the order in which its stamps run (places in `model.stamps`).
+            The memory it took, in bytes.
 
         Raises:
             UnsupportedOp: the engine refuses the network.
@@ -104,27 +86,34 @@ class RunnerSession:
         answer = self._ask(
             do="load",
             name=name,
-            model=model.model if plain else "",
-            timed_model=model.timed_model if timed else "",
+            model=model.timed_model if timed else model.model,
             shape=list(model.input_shape),
         )
         order = tuple(int(i) for i in answer["order"])
         if timed and sorted(order) != list(range(len(model.stamps))):
-            raise RunnerCrashed(f"{self._name}: not every stamp of network {name} ran exactly once; its ops cannot be timed")
-        return int(answer["bytes"]), order
+            raise UnsupportedOp(f"{self._name}: not every op of network {name} runs exactly once; it cannot be timed")
+        self._orders[name] = order
+        return int(answer["bytes"])
 
     def unload(self, names: Sequence[str]) -> None:
         """Frees networks."""
         self._ask(do="unload", names=list(names))
 
-    def measure(self, names: Sequence[str], *, whole: int, timed: int, warm: int) -> Iterator[tuple[str, Runs]]:
-        """Visits networks in the given order; yields each as soon as it is done. Exhaust the iterator."""
-        self._send(do="measure", names=list(names), whole=whole, timed=timed, warm=warm)
+    def measure(self, names: Sequence[str], *, runs: int, warm: int) -> Iterator[tuple[str, Runs]]:
+        """Visits networks in the given order; yields each as soon as it is done. Exhaust the iterator.
+
+        Args:
+            names: loaded networks.
+            runs: kept runs a visit.
+            warm: runs before them that are not kept.
+        """
+        self._send(do="measure", names=list(names), runs=runs, warm=warm)
         for name in names:
             answer = self._receive()
             if answer.get("name") != name:
                 raise RunnerCrashed(f"{self._name}: the runner measured {answer.get('name')!r} instead of {name!r}")
-            yield name, Runs(tuple(answer["whole"]), tuple(tuple(run) for run in answer["timed"]))
+            order = self._orders[name]
+            yield name, Runs(tuple(answer["whole"]), tuple(_in_text_order(run, order) for run in answer["timed"]))
         self.state = dict(self._receive()["state"])
 
     def close(self) -> None:
@@ -176,3 +165,11 @@ class RunnerSession:
             raise ConnectionLost(
                 f"{self._name}: the board did not answer for {PATIENCE_S:g} s; check it, then start again to resume"
             ) from e
+
+
+def _in_text_order(intervals: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """From the order in which the stamps ran to the order in which they stand; the tail stays last."""
+    out = [0] * len(order)
+    for place, interval in zip(order, intervals, strict=False):
+        out[place] = interval
+    return (*out, intervals[-1])

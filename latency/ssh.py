@@ -243,6 +243,8 @@ class SshProcess(StreamProcess):
     def send_line(self, line: str) -> None:
         """Writes to the channel."""
         data = encode_line(line)
+        if self._channel.status_event.is_set():  # paramiko may still take what nobody will read
+            raise self._end_error()
         try:
             self._channel.sendall(data)
         except (OSError, EOFError, paramiko.SSHException):

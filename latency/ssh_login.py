@@ -201,7 +201,7 @@ def _log_in(board: Board, config: HostConfig, link: paramiko.Transport, identity
                 remaining = link.auth_publickey(config.user, key)
             except paramiko.BadAuthenticationType as error:
                 raise AuthenticationRefused(
-                    f"{board.name}: {place} takes no keys, only {', '.join(error.allowed_types)}: enable "
+                    f"{board.name}: {place} takes no keys, only {', '.join(error.allowed_types) or 'nothing'}: enable "
                     "PubkeyAuthentication there and install your key with ssh-copy-id"
                 ) from error
             except (paramiko.SSHException, EOFError, OSError):

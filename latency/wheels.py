@@ -21,7 +21,7 @@ _PIP_TIMEOUT_S: Final = 600.0
 _OLDEST_GLIBC_MINOR: Final = 17
 _NEWEST_GLIBC_MINOR: Final = 60
 """Only to find out which glibc a wheel would need that does not fit."""
-_OFFLINE: Final = re.compile("connection|resol|timed out", re.IGNORECASE)
+_NO_SUCH_WHEEL: Final = "no such wheel"
 _LEGACY: Final = {"manylinux2014": 17, "manylinux2010": 12, "manylinux1": 5}
 
 
@@ -56,13 +56,13 @@ def fetch(engine: str, version: str, python: BoardPython, facts: BoardFacts, cac
             f"{board}: the wheel of {wanted} needs glibc 2.{need}, but the board has {facts.libc_version}: update its "
             f"system, or install {engine} for {python.executable} there yourself"
         )
-    if problem and "No matching distribution" in problem and not _OFFLINE.search(problem):
+    if problem == _NO_SUCH_WHEEL:
         raise BoardUnfit(
             f"{board}: there is no wheel of {wanted}: install a Python that has one, or install {engine} for "
             f"{python.executable} on the board yourself"
         )
     raise LatencyError(
-        f"{board}: cannot download the wheel of {wanted} ({_reason(problem or '')}): connect this machine to the "
+        f"{board}: cannot download the wheel of {wanted} ({problem}): connect this machine to the "
         f"internet once, or put the wheel into {cache}"
     )
 
@@ -104,11 +104,11 @@ def _download(engine: str, version: str, python: BoardPython, minor: int, cache:
     major_minor = f"{python.version[0]}.{python.version[1]}"
     platforms = [word for tag in platform_tags(python.machine, minor) for word in ("--platform", tag)]
     if not platforms:
-        return "No matching distribution"
+        return _NO_SUCH_WHEEL
     command: Sequence[str] = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps",
-        "--only-binary=:all:", "--implementation", "cp", "--python-version", major_minor, "--abi", python.abi, *platforms,
-        "--dest", str(cache), f"{engine}=={version}",
+        sys.executable, "-m", "pip", "download", "-vv", "--disable-pip-version-check", "--no-input", "--no-deps",
+        "--only-binary=:all:", "--implementation", "cp", "--python-version", major_minor, "--abi", python.abi,
+        *platforms, "--dest", str(cache), f"{engine}=={version}",
     ]  # fmt: skip
     # A constraints file of this machine's environment says nothing about the board's.
     environment = {key: value for key, value in os.environ.items() if key not in ("PIP_CONSTRAINT", "PIP_REQUIREMENT")}
@@ -118,11 +118,15 @@ def _download(engine: str, version: str, python: BoardPython, minor: int, cache:
         )
     except subprocess.TimeoutExpired:
         return f"pip took longer than {_PIP_TIMEOUT_S:g} s"
-    return None if done.returncode == 0 else done.stderr or "pip failed"
+    return None if done.returncode == 0 else _reason(done.stdout + done.stderr)
 
 
-def _reason(problem: str) -> str:
-    """The one line of pip's complaint that tells most; pip itself masks passwords in addresses."""
-    lines = [line for line in problem.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"No module named pip|resol|refused|timed out|ERROR", line)]
-    return one_line((telling or lines or ["no reason given"])[0], 160)
+def _reason(output: str) -> str:
+    """What kept pip from it, in one line; pip itself masks passwords in addresses."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    # An index out of reach looks to pip like one that has nothing; only its most talkative mode tells.
+    out_of_reach = [line for line in lines if "Could not fetch URL" in line and "404" not in line]
+    if not out_of_reach and "No matching distribution found" in output:
+        return _NO_SUCH_WHEEL
+    errors = [line for line in lines if line.startswith("ERROR") or "No module named pip" in line]
+    return one_line((out_of_reach or errors or lines or ["pip failed without a word"])[0], 200)

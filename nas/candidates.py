@@ -64,7 +64,7 @@ class Candidates:
             x = self.feasible.draw(rng, size)
             fresh = np.flatnonzero(self.fresh(x))
             if len(fresh):
-                return x[fresh[0]]
+                return np.asarray(x[fresh[0]])
         if self.feasible.at_most <= _ENUMERABLE:
             return self._reservoir(rng)
         if len(self.feasible.budgets) > 1:
@@ -75,7 +75,7 @@ class Candidates:
         for x in self.feasible.rows(visits if len(self.feasible.budgets) > 1 else np.inf):
             fresh = np.flatnonzero(self.fresh(x))
             if len(fresh):
-                return x[fresh[0]]
+                return np.asarray(x[fresh[0]])
         raise self._exhausted()
 
     def near(self, row: Encoding, rng: np.random.Generator) -> Encoding:
@@ -99,7 +99,7 @@ class Candidates:
             if distance == 1:
                 changed = (x[fresh] != row).argmax(axis=1)
                 fresh = fresh[changed == rng.choice(np.unique(changed))]
-            return x[rng.choice(fresh)]
+            return np.asarray(x[rng.choice(fresh)])
         return self.sample(rng)
 
     # Parts -----------------------------------------------------------------------------------------------------
@@ -132,16 +132,17 @@ class Candidates:
             parts.append(x)
         rows = np.ascontiguousarray(np.concatenate(parts))
         _, first = np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_index=True)
-        return rows[first]
+        return np.asarray(rows[first])
 
     def _reservoir(self, rng: np.random.Generator) -> Encoding:
         """A uniform fresh network out of a walk through all of them."""
-        chosen, met = None, 0
+        chosen: Encoding | None = None
+        met = 0
         for x in self.feasible.rows():
             fresh = np.flatnonzero(self.fresh(x))
             met += len(fresh)
             if len(fresh) and rng.random() < len(fresh) / met:
-                chosen = x[rng.choice(fresh)]
+                chosen = np.asarray(x[rng.choice(fresh)])
         if chosen is None:
             raise self._exhausted()
         return chosen

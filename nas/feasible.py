@@ -55,7 +55,7 @@ class _Scenario:
         self.starts = np.array([shared[gene]] if gene is not None and gene in shared else inputs, dtype=np.intp)
 
     def to_go(self, tables: list[Floats]) -> list[Floats]:
-        """Per site (shapes,) the cheapest way from its input to the end of the network; one more entry, 0, at the end."""
+        """Per site (shapes,) the cheapest way from its input to the end of the network; then one more entry, 0."""
         out: list[Floats] = [np.zeros(1)]
         for s in reversed(range(len(tables))):
             value = np.where(self.allowed[s], tables[s] + out[0][self.next[s]], np.inf)
@@ -65,8 +65,8 @@ class _Scenario:
     def encode(self, starts: Ints, picks: Sequence[Ints]) -> Encodings:
         """Rows (n, genes) from their input shapes (n,) and, per site, the choices (n,)."""
         x = np.zeros((len(starts), len(self.space.genes)), dtype=np.uint8)
-        for gene, choice in self.shared.items():
-            x[:, gene] = choice
+        for gene, value in self.shared.items():
+            x[:, gene] = value
         if self.space.input_gene is not None:
             x[:, self.space.input_gene] = starts
         for site, choice in zip(self.space.compiled.sites, picks, strict=True):
@@ -209,7 +209,7 @@ class FeasibleSet:
     # Drawing ---------------------------------------------------------------------------------------------------
 
     def draw(self, rng: np.random.Generator, n: int) -> Encodings:
-        """n uniform rows of the optimistic set; keep those `contains` accepts and they are uniform over the networks."""
+        """Uniform rows (n, genes) of the optimistic set; of them, those inside are uniform over the networks."""
         slot = np.searchsorted(self._cumulative, rng.random(n) * self._cumulative[-1], side="right")
         slot = np.minimum(slot, len(self._cumulative) - 1)
         out = np.empty((n, len(self.space.genes)), dtype=np.uint8)
@@ -328,9 +328,7 @@ class FeasibleSet:
     def _impossible(self, closest: Encoding | None) -> ImpossibleBudget:
         wanted = " and ".join(f"{b.metric} <= {b.limit:g}" for b in self.budgets)
         if closest is None:
-            closest = min(
-                (b.cost.minimum()[1] for b in self.budgets), key=lambda x: float(self.violation(x[None])[0])
-            )
+            closest = min((b.cost.minimum()[1] for b in self.budgets), key=lambda x: float(self.violation(x[None])[0]))
         reached = {b.metric: b.cost.one(closest) for b in self.budgets}
         told = ", ".join(f"{metric} {value:.6g}" for metric, value in reached.items())
         return ImpossibleBudget(

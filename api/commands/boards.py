@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 import typer
 
-from api.commands.output import JsonFlag, print_json, print_table, stdout_console
+from api.commands.output import AcceptOption, JsonFlag, print_json, print_table, stdout_console
 from api.errors import OptionError
 from api.store import Store
 from latency.board import Board
@@ -84,7 +85,7 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
         return
     print_table(None, ("", ""), [*board.to_dict().items(), *(facts or {}).items()])
     for table in tables:
-        stdout_console().print(f"table {table.digest[:12]}: {table.space}, {table.created_at:%Y-%m-%d %H:%M} UTC")
+        stdout_console().print(f"table {table.digest[:12]}: {table.spaces}, {table.created_at:%Y-%m-%d %H:%M} UTC")
 
 
 @app.command()
@@ -96,3 +97,58 @@ def remove(name: Name, as_json: JsonFlag = False) -> None:
         print_json({"removed": name})
     else:
         stdout_console().print(f"board {name} removed; its latency tables stay")
+
+
+@app.command()
+def check(
+    name: Name,
+    accept: AcceptOption = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Reach a board and tell what it is made of, what would spoil measurements, and how to mend that. Reads only."""
+    from latency.health import check as examine
+    from latency.transport import connect
+
+    with Store.open() as store:
+        board = store.boards.get(name)
+        with connect(board, accept_new_host_key=accept) as link:
+            health = examine(link, board)
+        facts = {**dataclasses.asdict(health), "clusters": health.clusters}
+        store.boards.set_facts(name, facts)
+    if as_json:
+        print_json(facts)
+        return
+    shown = {
+        "system": health.os,
+        "model": health.model,
+        "cores": "; ".join(f"{label}: {','.join(map(str, cores))}" for label, cores in health.clusters.items()),
+        "temperature": None if health.temperature_c is None else f"{health.temperature_c:.0f} °C",
+        "load": health.load,
+        "memory free": f"{health.facts.memory_free_bytes / 2**20:.0f} MiB",
+        "disk free": f"{health.facts.disk_free_bytes / 2**20:.0f} MiB",
+        "engine": f"{health.engine} {health.engine_version or '(is sent with the first profile)'}",
+    }
+    print_table(None, ("", f"board {name}"), [(k, v) for k, v in shown.items() if v not in (None, "")])
+    for word, lines in (("problem", health.problems), ("warning", health.warnings)):
+        for line in lines:
+            stdout_console().print(f"{word}: {line}", markup=False, soft_wrap=True)
+    if health.problems:
+        raise typer.Exit(2)
+    stdout_console().print(f"\nboard {name} can be profiled: nas profile {name} --space SPACE")
+
+
+@app.command()
+def clean(name: Name, as_json: JsonFlag = False) -> None:
+    """Remove everything lightnas put on a board: one folder in the account's cache."""
+    from latency.deploy import clean as clean_board
+    from latency.transport import connect
+
+    with Store.open() as store:
+        board = store.boards.get(name)
+    with connect(board) as link:
+        removed = clean_board(link)
+    if as_json:
+        print_json({"board": name, **dataclasses.asdict(removed)})
+    else:
+        size = f"{removed.files} files, {removed.size_bytes / 2**20:.1f} MiB"
+        stdout_console().print(f"{name}: {removed.folder} removed ({size})")

@@ -32,6 +32,10 @@ ResolutionOption = Annotated[
 ClassesOption = Annotated[int | None, typer.Option("--classes", metavar="N", help="Classes of the classifier.")]
 ChannelsOption = Annotated[int | None, typer.Option("--channels", metavar="N", help="Input channels (1 or 3).")]
 
+AcceptOption = Annotated[
+    bool, typer.Option("--accept-new-host-key", help="Trust an unknown SSH host key, this once, and remember it.")
+]
+
 
 def one_line(text: str) -> str:
     """The text with every line break and run of blanks made one blank."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -24,9 +25,9 @@ app = typer.Typer(help="Search spaces: what there is, its genes and its ops.")
 SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help="A space's name or a YAML file.")]
 
 
-def format_encoding(row: Any) -> str:
+def format_encoding(row: Iterable[int]) -> str:
     """Choice indices joined by commas, as every command reads and writes an encoding."""
-    return ",".join(str(int(v)) for v in row)
+    return ",".join(map(str, row))
 
 
 def describe_space(space: SearchSpace) -> dict[str, Any]:

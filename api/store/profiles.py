@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,19 +35,25 @@ class ProfileStore:
             assert made is not None
             return int(made[0])
 
-    def save_pass(self, run_id: int, number: int, samples: Any) -> None:
-        """Keep a finished pass's raw samples (JSON types); a pass saved again replaces the first."""
+    def save_pass(self, run_id: int, samples: Mapping[str, Any]) -> None:
+        """Keep a finished pass: its raw samples, JSON types."""
         packed = zlib.compress(dump_json(samples).encode(), 6)
+        last = sa.select(sa.func.coalesce(sa.func.max(passes.c.number), -1)).where(passes.c.run_id == run_id)
         with self._db.write() as c:
-            c.execute(sa.delete(passes).where(passes.c.run_id == run_id, passes.c.number == number))
+            number = c.execute(last).scalar_one() + 1
             c.execute(sa.insert(passes).values(run_id=run_id, number=number, samples=packed, created_at=now()))
 
-    def load_passes(self, run_id: int) -> Iterator[tuple[int, Any]]:
-        """(number, samples) of every saved pass, in order."""
-        query = sa.select(passes.c.number, passes.c.samples).where(passes.c.run_id == run_id).order_by(passes.c.number)
+    def load_passes(self, run_id: int) -> Iterator[dict[str, Any]]:
+        """The samples of every saved pass, in the order they ended."""
+        query = sa.select(passes.c.samples).where(passes.c.run_id == run_id).order_by(passes.c.number)
         with self._db.read() as c:
-            for number, packed in c.execution_options(yield_per=8).execute(query):
-                yield number, json.loads(zlib.decompress(packed))
+            for packed in c.execution_options(yield_per=8).execute(query).scalars():
+                yield json.loads(zlib.decompress(packed))
+
+    def count_passes(self, run_id: int) -> int:
+        """How many passes are saved."""
+        with self._db.read() as c:
+            return c.execute(sa.select(sa.func.count()).where(passes.c.run_id == run_id)).scalar_one()
 
     def finish(self, run_id: int, table_digest: str) -> None:
         """The run gave this table."""

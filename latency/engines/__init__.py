@@ -1,7 +1,7 @@
 """The Engine port: how a Graph becomes what an inference engine runs, and what of it is timed.
 
-An engine is found by name: the built-in ones, then the entry points of the group `lightnas.engines` (an entry point names
-an `Engine` class). On the board the engine is driven by `latency/runner.py`, which has a backend of the same name.
+An engine is found by name: the built-in ones, then the entry points of the group `lightnas.engines` (an entry point
+names an `Engine` class). On the board the engine is driven by `latency/runner.py`, which has a backend of that name.
 """
 
 from __future__ import annotations
@@ -41,10 +41,6 @@ class Engine(ABC):
 
     name: ClassVar[str]
     """As in `Board.engine`, and of the backend in the runner."""
-    distribution: ClassVar[str]
-    """The distribution (wheel) that brings the engine to a board that lacks it."""
-    module: ClassVar[str]
-    """What the runner imports."""
     dtypes: ClassVar[tuple[str, ...]]
     """The arithmetics it can be told to use."""
 

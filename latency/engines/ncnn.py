@@ -1,8 +1,10 @@
-"""The ncnn engine: Graph -> `.param` text and `.bin` weights (https://github.com/Tencent/ncnn/wiki/param-and-model-file-structure).
+"""The ncnn engine: Graph -> `.param` text and `.bin` weights.
 
-Timing and deployment share the same text. For timing, a `Stamp` layer stands after the last layer of each op; it works in
-place on any packing, so the layers around it run exactly as they do without it. Layers that only pass a value on
-(`Split`, and `Reshape` of a single pixel) are charged to the op that runs next.
+The files: https://github.com/Tencent/ncnn/wiki/param-and-model-file-structure
+
+Timing and deployment share the same text. For timing, a `Stamp` layer stands after the last layer of each op; it
+works in place on any packing, so the layers around it run exactly as they do without it. Layers that only pass a value
+on (`Split`, and `Reshape` of a single pixel) are charged to the op that runs next.
 """
 
 from __future__ import annotations
@@ -39,12 +41,10 @@ class NcnnEngine(Engine):
     """ncnn on the CPU, fp32 or, where the CPU has it, fp16 or bf16."""
 
     name = "ncnn"
-    distribution = "ncnn"
-    module = "ncnn"
     dtypes = ("fp32", "fp16", "bf16")
 
     def engine_key(self, op: Op) -> str:
-        """ncnn gets folded weights: with a norm or with a bias, the same layer runs."""
+        """The engine gets folded weights: with a norm or with a bias, the same layer runs."""
         return replace(op, norm=False, bias=True).key if op.norm else op.key
 
     def build(self, graph: Graph) -> EngineModel:
@@ -71,7 +71,9 @@ class NcnnEngine(Engine):
                 raise UnsupportedOp(f"{node.path}: no weights given for {node.op.key}; fold the whole network first")
             weight, bias = (np.ascontiguousarray(a, dtype="<f4") for a in folded[node.path])
             if weight.size != _weight_count(node.op) or bias.size != node.op.outputs[0][0]:
-                raise UnsupportedOp(f"{node.path}: weights {weight.shape} and bias {bias.shape} do not fit {node.op.key}")
+                raise UnsupportedOp(
+                    f"{node.path}: weights {weight.shape} and bias {bias.shape} do not fit {node.op.key}"
+                )
             chunks += [b"\0\0\0\0", weight.tobytes(), bias.tobytes()]
         return b"".join(chunks)
 

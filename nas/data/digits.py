@@ -19,6 +19,13 @@ PICTURES = 4000
 MIN_PICTURES = 200
 CANVAS = 48
 CLUTTER_SEED = 0
+# How hard it is: networks of mobilenetv2-small spread over tens of points (benchmarks/cluttered_digits_tau.py).
+FRAGMENTS = (4, 8)  # per picture, upper end excluded
+FRAGMENT_SIDE = (0.25, 0.4)  # of the digit it is cut from
+FRAGMENT_CONTRAST = (0.5, 0.9)
+GLYPH_PX = (20, 31)  # upper end excluded
+TURN_DEG = 20.0
+CONTRAST = (0.6, 1.0)
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 
@@ -96,25 +103,26 @@ def _clutter(digits: Part, n: int, rng: np.random.Generator) -> Part:
     rows = [np.flatnonzero(digits.y == label) for label in range(len(CLASSES))]
     x = np.zeros((n, 1, CANVAS, CANVAS), np.uint8)
     for i in range(n):
-        for _ in range(rng.integers(6, 11)):
-            glyph = _glyph(digits.x[rng.integers(len(digits)), 0], rng, max_turn=180.0)
+        for _ in range(rng.integers(*FRAGMENTS)):
+            glyph = _glyph(digits.x[rng.integers(len(digits)), 0], rng, turn_deg=180.0, contrast=FRAGMENT_CONTRAST)
             _paste(x[i, 0], _fragment(glyph, rng), rng)
-        _paste(x[i, 0], _glyph(digits.x[rng.choice(rows[y[i]]), 0], rng, max_turn=25.0), rng)
+        digit = digits.x[rng.choice(rows[y[i]]), 0]
+        _paste(x[i, 0], _glyph(digit, rng, turn_deg=TURN_DEG, contrast=CONTRAST), rng)
     return Part(x, y)
 
 
-def _glyph(digit: Pictures, rng: np.random.Generator, max_turn: float) -> Pictures:
-    """A digit (8, 8) at 16 … 28 pixels, turned by up to `max_turn` degrees, at 60 … 100 % of its contrast."""
-    size = int(rng.integers(16, 29))
-    angle, contrast = rng.uniform(-max_turn, max_turn), rng.uniform(0.6, 1.0)
+def _glyph(digit: Pictures, rng: np.random.Generator, *, turn_deg: float, contrast: tuple[float, float]) -> Pictures:
+    """A digit (8, 8) enlarged, turned by up to `turn_deg` either way, at a random share of its contrast."""
+    size = int(rng.integers(*GLYPH_PX))
+    angle, share = rng.uniform(-turn_deg, turn_deg), rng.uniform(*contrast)
     picture = Image.fromarray(digit).resize((size, size), Image.Resampling.BICUBIC)
     turned = picture.rotate(angle, Image.Resampling.BILINEAR, expand=True)
-    return (np.asarray(turned) * contrast).astype(np.uint8)
+    return (np.asarray(turned) * share).astype(np.uint8)
 
 
 def _fragment(glyph: Pictures, rng: np.random.Generator) -> Pictures:
-    """A random piece of a digit, a third to a half as wide and high: strokes, but no digit."""
-    h, w = (int(side * rng.uniform(0.33, 0.5)) for side in glyph.shape)
+    """A random piece of a digit: strokes, but no digit."""
+    h, w = (int(side * rng.uniform(*FRAGMENT_SIDE)) for side in glyph.shape)
     top, left = rng.integers(glyph.shape[0] - h + 1), rng.integers(glyph.shape[1] - w + 1)
     return glyph[top : top + h, left : left + w]
 

@@ -18,7 +18,7 @@ _KEYS: dict[str, Callable[[str], list[int]]] = {
     "digits": lambda text: [int(digit) for digit in text],
     "commas": lambda text: [int(index) for index in text.split(",")],
 }
-_UNITS = {"percent": 0.01, "fraction": 1.0}
+_UNITS = {"percent": 100.0, "fraction": 1.0}
 
 
 class TableEvaluator(Evaluator):
@@ -57,7 +57,7 @@ class TableEvaluator(Evaluator):
             )
         self._path = Path(path).expanduser()
         self._columns = tuple(columns.split(",")) if isinstance(columns, str) else tuple(columns)
-        self._key, self._scale = key, _UNITS[unit]
+        self._key, self._unit = key, _UNITS[unit]
         self._archs, self._accuracies = self._read(arch)
         self._rows: dict[str, dict[bytes, int]] = {}
 
@@ -93,7 +93,7 @@ class TableEvaluator(Evaluator):
 
     def _accuracy(self, text: str | None, line: int) -> float:
         try:
-            value = float(text or "") * self._scale
+            value = float(text or "") / self._unit
         except ValueError:
             value = math.nan
         if not 0 <= value <= 1:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from nas.data import Dataset, Part
-from nas.errors import EvaluationError
+from nas.errors import EvaluationError, SearchError
 from nas.evaluator import Progress, Report
 from nas.evaluators import checkpoint
 from nas.evaluators.augment import augment
@@ -26,7 +27,6 @@ from nas.network import Network
 
 CHECKPOINT = "checkpoint.pt"
 MOMENTUM = 0.9
-_EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Recipe:
     """
 
     epochs: int = 8
-    batch: int = 64
-    lr: float = 0.1
+    batch: int = 32
+    lr: float = 0.2
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
     augment: str = "default"
@@ -145,6 +145,7 @@ class Trainer:
 
         Raises:
             EvaluationError: the loss is not finite, or the device's memory does not suffice.
+            SearchError: the checkpoint cannot be written.
         """
         self._resume()
         try:
@@ -164,12 +165,16 @@ class Trainer:
         classes = len(self.dataset.classes)
         hits: NDArray[np.int64] = np.zeros(classes, np.int64)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.float16, enabled=self.amp):
-            for start in range(0, len(part), _EVALUATION_BATCH):
-                rows = slice(start, start + _EVALUATION_BATCH)
+            for start in range(0, len(part), 2 * self.recipe.batch):  # no gradients: twice as many fit
+                rows = slice(start, start + 2 * self.recipe.batch)
                 answers = self.network(self._normalise(self._pictures(part, rows))).argmax(1).cpu().numpy()
                 hits += np.bincount(part.y[rows][answers == part.y[rows]], minlength=classes)
         recall = hits / np.bincount(part.y, minlength=classes)
         return Score(float(hits.sum() / len(part)), dict(zip(self.dataset.classes, recall.tolist(), strict=True)))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The network's weights and statistics, on the CPU."""
+        return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
 
     def _epoch(self, epoch: int) -> float:
         """One pass over the training pictures; the mean loss."""
@@ -227,18 +232,28 @@ class Trainer:
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
         }
-        checkpoint.save(self._path, state)
+        with self._disk():
+            checkpoint.save(self._path, state)
 
     def _resume(self) -> None:
         """Take up the checkpoint, if there is one of this very training."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        state = checkpoint.load(self._path)
+        with self._disk():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            state = checkpoint.load(self._path)
         if state is None or state.get("identity") != self._identity:
             return
         self.history = state["history"]
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """A disk that fails is no fault of the network: it must stop the search, not fail its trials one by one."""
+        try:
+            yield
+        except OSError as e:
+            raise SearchError(f"checkpoint {self._path}: {e.strerror or e}; make room there and start again") from e
 
 
 def _seed(seed: int, epoch: int) -> int:
@@ -251,8 +266,3 @@ def _identity(graph: Graph, dataset: Dataset, pictures: int, recipe: Recipe, see
     """Equal exactly for trainings that would go the same way."""
     facts = [graph.to_dict(), dataset.digest, pictures, asdict(recipe), seed, amp]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def without_gradients(network: nn.Module) -> dict[str, Tensor]:
-    """The network's state on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

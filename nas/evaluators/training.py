@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nas.data import Dataset, Part, load_data
 from nas.evaluator import Architecture, Evaluation, Evaluator, Report
-from nas.evaluators.trainer import Recipe, Trainer, choose_device, without_gradients
+from nas.evaluators.trainer import Recipe, Trainer, choose_device
 from nas.fold import Folded, fold
 from nas.graph import Graph, Shape
 
@@ -168,10 +168,9 @@ def train_final(
         trainer.run(report, validate=not include_validation)
         validation = None if include_validation else trainer.score(dataset.val).accuracy
         test = trainer.score(dataset.test)
-    network = trainer.network
     return TrainedModel(
-        state_dict=without_gradients(network),
-        folded=fold(network),
+        state_dict=trainer.state_dict(),
+        folded=fold(trainer.network),
         val_accuracy=validation,
         test_accuracy=test.accuracy,
         recall=test.recall,

@@ -52,7 +52,7 @@ def build_strategy(
 def _factory(name: str) -> StrategyFactory:
     short = name.removeprefix("optuna:")
     if short in OPTUNA_SAMPLERS:
-        from nas.strategies.optuna import OptunaStrategy  # noqa: PLC0415 - optuna takes half a second to import
+        from nas.strategies.optuna import OptunaStrategy  # here: optuna takes half a second to import
 
         return lambda *args, **options: OptunaStrategy(*args, sampler=short, **options)
     if name == "annealing":

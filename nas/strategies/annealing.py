@@ -17,7 +17,7 @@ from nas.trial import Trial, TrialState
 THETA = 0.95
 CALIBRATION = 10  # rewards the first temperature is taken from
 # T0 = a tenth of the typical step between two first rewards: a typical loss is refused (e^-10), a loss as small as the
-# noise between seeds is not. Chosen on NAS-Bench-Macro with seeds 1000-1199; anything from 0 to 0.3 does nearly as well.
+# noise between seeds is not. Chosen on NAS-Bench-Macro, seeds 1000-1199; anything from 0 to 0.3 does nearly as well.
 STEP_FRACTION = 0.1
 _SMALLEST = 1e-12  # a temperature: below it a loss is never accepted
 
@@ -111,7 +111,7 @@ class Annealing(Strategy):
         for budget in self.candidates.feasible.budgets:
             if not budget.allows(row[None])[0]:
                 raise InvalidEncoding(
-                    f"the start {','.join(map(str, row))} has {budget.metric} {budget.cost.one(row):.6g}, over the budget "
-                    f"of {budget.limit:g}; start inside it"
+                    f"the start {','.join(map(str, row))} has {budget.metric} {budget.cost.one(row):.6g}, over the "
+                    f"budget of {budget.limit:g}; start inside it"
                 )
         return row

@@ -4,6 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+
 from latency.engines.onnx import to_onnx
 from latency.errors import LatencyError
 from nas.blocks import FAMILIES

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+
 from nas.blocks import FAMILIES
 from nas.fold import fold
 from nas.graph import Graph

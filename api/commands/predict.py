@@ -1,0 +1,180 @@
+"""`nas predict`: FLOPs, parameters and, with a table, latency of encodings; a million lines stream through it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from api.commands.output import (
+    ChannelsOption,
+    ClassesOption,
+    JsonFlag,
+    ResolutionOption,
+    SpaceOption,
+    print_json,
+    print_table,
+    short,
+)
+from api.commands.spaces import format_encoding
+from api.errors import OptionError
+from latency.predict import breakdown, latency_model
+from latency.table import LatencyTable
+from nas.cost import CostModel, flops_model, params_model
+from nas.errors import InvalidEncoding
+from nas.space import Encodings, SearchSpace
+from nas.spaces import build_space
+
+_BLOCK_BYTES = 1 << 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(predict)
+
+
+def predict(
+    encodings: Annotated[
+        list[str], typer.Argument(metavar="ENCODING…", help="Choice indices joined by commas; `-` reads lines from stdin.")
+    ],
+    space: SpaceOption,
+    resolution: ResolutionOption = None,
+    classes: ClassesOption = None,
+    channels: ChannelsOption = None,
+    table: Annotated[
+        str | None, typer.Option(help="Latency table: a digest (its beginning) or a board's name, for its newest.")
+    ] = None,
+    ops: Annotated[bool, typer.Option("--ops", help="Show each op's share.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Predict FLOPs, parameters and latency of networks: one JSON object a line with --json.
+
+    Example: nas predict --space nas-bench-macro --json 0,1,2,0,1,2,0,1
+
+    Example: seq 0 2 | sed 's/$/,1,2,0,1,2,0,1/' | nas predict --space nas-bench-macro --table pi4 --json -
+    """
+    built = build_space(space, resolution=resolution, classes=classes, channels=channels)
+    models: dict[str, CostModel] = {"flops": flops_model(built), "params": params_model(built)}
+    found = None
+    if table is not None:
+        from api.boards import find_table
+        from api.store import Store
+
+        with Store.open() as store:
+            found = find_table(store, table, built)
+        models["latency_ms"] = latency_model(found, built)
+    if "-" in encodings and len(encodings) > 1:
+        raise OptionError("give either `-` or encodings, not both")
+    blocks = _stdin_blocks() if encodings == ["-"] else iter([encodings])
+    if ops:
+        for block in blocks:
+            for text in block:
+                _show_ops(built, text, models, found, as_json=as_json)
+        return
+    if not as_json:
+        rows = [row for block in blocks for row in _rows(built, models, block, first=1)]
+        print_table(
+            None,
+            ("encoding", ">multiply-adds", ">parameters", *((">latency",) if found else ())),
+            [(r[0], short(r[1]), short(r[2]), *(short(v, "ms") for v in r[3:])) for r in rows],
+        )
+        return
+    done = 0
+    for block in blocks:
+        lines = [
+            f'{{"encoding": "{r[0]}", "flops": {r[1]}, "params": {r[2]}'
+            + (f', "latency_ms": {r[3]!r}}}' if found else "}")
+            for r in _rows(built, models, block, first=done + 1)
+        ]
+        done += len(block)
+        if lines:
+            print("\n".join(lines))
+
+
+def _stdin_blocks() -> Iterator[list[str]]:
+    """Lines as they arrive, in blocks; blank ones are kept, so that line numbers are right."""
+    rest = b""
+    while data := sys.stdin.buffer.read1(_BLOCK_BYTES):
+        *lines, rest = (rest + data).split(b"\n")
+        yield [line.decode("utf-8", "replace") for line in lines]
+    if rest:
+        yield [rest.decode("utf-8", "replace")]
+
+
+def _rows(
+    space: SearchSpace, models: dict[str, CostModel], texts: Sequence[str], *, first: int
+) -> list[tuple[Any, ...]]:
+    """(encoding, flops, params[, latency_ms]) of each non-blank text; `first` numbers it in errors."""
+    kept = [(i, t) for i, text in enumerate(texts) if (t := text.strip())]
+    if not kept:
+        return []
+    x = _parse(space, [t for _, t in kept], [first + i for i, _ in kept])
+    flops = models["flops"](x).astype(np.int64).tolist()
+    params = models["params"](x).astype(np.int64).tolist()
+    columns = [flops, params]
+    if "latency_ms" in models:
+        columns.append(models["latency_ms"](x).tolist())
+    return list(zip(map(format_encoding, x.tolist()), *columns, strict=True))
+
+
+def _parse(space: SearchSpace, texts: list[str], numbers: list[int]) -> Encodings:
+    """All rows at once; one by one only to say which line is wrong."""
+    genes = len(space.genes)
+    if all(t.count(",") == genes - 1 for t in texts):
+        numbers_read = _integers(",".join(texts))
+        if numbers_read is not None and numbers_read.size == len(texts) * genes:
+            try:
+                return space.validate(numbers_read.reshape(-1, genes))
+            except InvalidEncoding:
+                pass
+    rows = []
+    for text, number in zip(texts, numbers, strict=True):
+        try:
+            rows.append(space.parse(text))
+        except InvalidEncoding as e:
+            raise InvalidEncoding(f"encoding {number}: {e}") from None
+    return np.stack(rows)
+
+
+def _integers(text: str) -> NDArray[np.int64] | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # numpy warns where the text stops being numbers
+        try:
+            return np.fromstring(text, dtype=np.int64, sep=",")
+        except (DeprecationWarning, ValueError, OverflowError):
+            return None
+
+
+def _show_ops(
+    space: SearchSpace, text: str, models: dict[str, CostModel], table: LatencyTable | None, *, as_json: bool
+) -> None:
+    """Each op's part: of the latency with a table, else of the FLOPs."""
+    row = space.parse(text)
+    graph = space.graph(row)
+    whole: dict[str, Any] = {"encoding": format_encoding(row), "flops": graph.flops, "params": graph.params}
+    rows: list[dict[str, Any]] = [
+        {"path": n.path, "op": n.op.key, "flops": n.op.flops, "params": n.op.params} for n in graph.nodes
+    ]
+    if table is None:
+        for entry in rows:
+            entry["share"] = entry["flops"] / (graph.flops or 1)
+    else:
+        whole["latency_ms"] = models["latency_ms"].one(row)
+        parts = breakdown(table, graph)
+        rows += [{"path": p.path, "op": p.key, "flops": 0, "params": 0} for p in parts[len(rows) :]]
+        for entry, part in zip(rows, parts, strict=True):
+            entry |= {"latency_ms": part.ms, "share": part.share}
+    if as_json:
+        print_json({**whole, "ops": rows})
+        return
+    timed = table is not None
+    shown = [
+        (r["path"], r["op"], short(r["flops"]), *((f"{r['latency_ms']:.4f}",) if timed else ()), f"{100 * r['share']:.1f} %")
+        for r in rows
+    ]
+    print_table(whole["encoding"], ("path", "op", ">flops", *((">ms",) if timed else ()), ">share"), shown)

@@ -1,0 +1,354 @@
+"""The only wiring: what a user asked for -> Search. Commands and the REST service build nothing themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from api.errors import OptionError, StoreError
+from api.settings import Settings
+from api.specs import SearchSpec
+from api.store import Store
+from api.store.searches import SearchRecord
+from latency.predict import latency_model
+from latency.table import LatencyTable
+from nas.cost import CostModel, flops_model, params_model
+from nas.errors import LightnasError, SearchError
+from nas.evaluator import Evaluation
+from nas.executor import Outcome, Task, build_executor
+from nas.objective import Budget
+from nas.search import Search, SearchEvent, SearchResult, Stopped
+from nas.space import SearchSpace
+from nas.spaces.recipe import SpaceSpec
+from nas.strategies import build_strategy
+from nas.strategy import Role, Strategy, seed32
+from nas.trial import Trial
+
+if TYPE_CHECKING:
+    from nas.data import Dataset
+    from nas.evaluators.training import TrainedModel
+
+DRY_RUN_CANDIDATES = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search with its parts built and checked; nothing is stored yet.
+
+    Attributes:
+        spec: what was asked.
+        space: built from it.
+        table: the latency table pinned, if any.
+        costs: metric -> model; FLOPs and parameters always, latency with a table.
+        budgets: the hard limits, each possible.
+    """
+
+    spec: SearchSpec
+    space: SearchSpace
+    table: LatencyTable | None
+    costs: Mapping[str, CostModel]
+    budgets: tuple[Budget, ...]
+
+    def strategy(self) -> Strategy:
+        """A fresh strategy."""
+        return build_strategy(
+            self.spec.strategy, self.space, self.budgets, self.spec.seed, **dict(self.spec.strategy_options)
+        )
+
+
+def build_plan(spec: SearchSpec, table: LatencyTable | None) -> Plan:
+    """Build and check everything a search needs, before anything is stored or trained.
+
+    Raises:
+        ImpossibleBudget: with the smallest achievable value.
+        LightnasError: whatever else cannot be.
+    """
+    space = spec.space.build()
+    costs = {"flops": flops_model(space), "params": params_model(space)}
+    if table is not None:
+        costs["latency_ms"] = latency_model(table, space)
+    elif "latency_ms" in spec.budgets:
+        raise OptionError("a latency budget needs a latency table: name a profiled board with --board, or a --table")
+    budgets = tuple(Budget(metric, limit, costs[metric]) for metric, limit in spec.hard_budgets.items())
+    for budget in budgets:
+        budget.check_possible()
+    plan = Plan(spec, space, table, costs, budgets)
+    plan.strategy()  # tells wrong options, and budgets that are possible one by one but not together
+    return plan
+
+
+def evaluator_options(spec: SearchSpec, settings: Settings) -> dict[str, Any]:
+    """The evaluator's options with what depends on this machine."""
+    options = dict(spec.evaluator_options)
+    if spec.evaluator == "training":
+        options.setdefault("cache_dir", str(settings.home / "cache" / "pictures"))
+    return options
+
+
+def check_evaluator(spec: SearchSpec, settings: Settings) -> None:
+    """Raises what would make every trial fail: wrong options, data that is missing or does not fit."""
+    from nas.evaluators import build_evaluator
+
+    build_evaluator(spec.evaluator, evaluator_options(spec, settings)).close()
+    if spec.evaluator == "training" and spec.data is not None:
+        from nas.data import open_data
+
+        open_data(spec.data)
+
+
+def create_search(
+    store: Store, plan: Plan, *, board: str | None, name: str | None = None
+) -> SearchRecord:
+    """Store a checked search."""
+    check_evaluator(plan.spec, store.settings)
+    return store.searches.create(
+        plan.spec.to_dict(),
+        space=plan.spec.space.name,
+        space_digest=plan.space.digest,
+        board=board,
+        table_digest=None if plan.table is None else plan.table.digest,
+        name=name,
+    )
+
+
+def reopen(store: Store, record: SearchRecord) -> Plan:
+    """The plan of a stored search.
+
+    Raises:
+        StoreError: this program builds another space from the same description.
+    """
+    spec = SearchSpec.from_dict(record.spec)
+    plan = build_plan(spec, None if record.table_digest is None else store.tables.get(record.table_digest))
+    if plan.space.digest != record.space_digest:
+        raise StoreError(
+            f"search {record.name!r} was made with another version of the space {record.space}: its encodings would mean "
+            "other networks; go on with the version of lightnas that began it"
+        )
+    return plan
+
+
+def run_search(
+    store: Store,
+    record: SearchRecord,
+    *,
+    on_event: Callable[[SearchEvent], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    max_seconds: float | None = None,
+) -> SearchResult:
+    """Run a stored search to its end, or go on with it.
+
+    Raises:
+        SearchBusy: another process runs it.
+        LightnasError: it cannot go on; what it has is kept.
+    """
+    with store.searches.lock(record):
+        plan = reopen(store, record)
+        workdir = store.settings.search_folder(record.id)
+        executor = build_executor(
+            plan.spec.space,
+            plan.space,
+            plan.spec.evaluator,
+            evaluator_options(plan.spec, store.settings),
+            parallel=plan.spec.parallel,
+            workdir=workdir,
+        )
+        store.searches.set_state(record.id, "running")
+        try:
+            result = Search(
+                plan.space,
+                plan.strategy(),
+                executor,
+                store.searches.log(record.id),
+                trials=plan.spec.trials,
+                workdir=workdir,
+                budgets=plan.budgets,
+                costs=plan.costs,
+                reward=plan.spec.build_reward(),
+                parallel=plan.spec.parallel,
+                seed=plan.spec.seed,
+                on_event=on_event,
+                should_stop=should_stop,
+                max_seconds=max_seconds,
+            ).run()
+        except BaseException as e:
+            with contextlib.suppress(StoreError):  # the disk may be the very thing that failed
+                state = "failed" if isinstance(e, LightnasError) else "stopped"
+                store.searches.set_state(record.id, state, error=str(e) or None)
+            raise
+        done = result.stopped in (Stopped.DONE, Stopped.EXHAUSTED)
+        store.searches.set_state(record.id, "complete" if done else "stopped")
+        return result
+
+
+def estimate_hours(plan: Plan, settings: Settings) -> dict[str, Any]:
+    """Time a few candidates for one epoch and tell how long the search will take.
+
+    Returns:
+        `candidates` (each with its encoding and seconds), `seconds_per_trial`, `hours`.
+
+    Raises:
+        SearchError: none of them could be evaluated.
+    """
+    options = evaluator_options(plan.spec, settings)
+    epochs = 1
+    if plan.spec.evaluator == "training":
+        from nas.evaluators.training import TRIAL
+
+        epochs = int(options.get("epochs", TRIAL.epochs))
+        options["epochs"] = 1
+    sampler = build_strategy("random", plan.space, plan.budgets, plan.spec.seed)
+    parallel = plan.spec.parallel
+    count = min(max(DRY_RUN_CANDIDATES, parallel), plan.spec.trials)
+    rows = [sampler.ask(n) for n in range(count)]
+    with tempfile.TemporaryDirectory(prefix="lightnas-dry-run-") as folder:
+        executor = build_executor(
+            plan.spec.space, plan.space, plan.spec.evaluator, options, parallel=parallel, workdir=Path(folder)
+        )
+        try:
+            for n, row in enumerate(rows):
+                seed = seed32(plan.spec.seed, n, Role.EVALUATE)
+                executor.submit(Task(n, tuple(int(v) for v in row), seed, Path(folder) / str(n)))
+            outcomes: list[Outcome] = []
+            while len(outcomes) < count:
+                outcomes += [r for r in executor.wait(1.0) if isinstance(r, Outcome)]
+        finally:
+            executor.close()
+    good = [o for o in outcomes if isinstance(o.result, Evaluation)]
+    if not good:
+        raise SearchError(f"dry run: no candidate could be evaluated; the last because: {outcomes[-1].result}")
+    per_trial = float(np.mean([o.seconds for o in good])) * epochs
+    return {
+        "candidates": [
+            {"encoding": ",".join(map(str, rows[o.number].tolist())), "seconds": o.seconds, "epochs": 1} for o in good
+        ],
+        "seconds_per_trial": per_trial,
+        "hours": per_trial * plan.spec.trials / parallel / 3600,
+    }
+
+
+# Results -----------------------------------------------------------------------------------------------------------
+
+
+def describe_trial(trial: Trial) -> dict[str, Any]:
+    """A trial as the command line prints it: encoding, accuracy, FLOPs, parameters, predicted latency."""
+    costs = trial.costs
+    return {
+        "number": trial.number,
+        "encoding": ",".join(map(str, trial.encoding)),
+        "accuracy": trial.accuracy,
+        "flops": int(costs["flops"]) if "flops" in costs else None,
+        "params": int(costs["params"]) if "params" in costs else None,
+        "predicted_ms": costs.get("latency_ms"),
+    }
+
+
+def summarise_search(store: Store, record: SearchRecord) -> dict[str, Any]:
+    """A stored search as JSON types, with its counts and best trial."""
+    best = store.searches.best(record.id)
+    found = None
+    if best:
+        t = best[0]
+        found = {
+            "number": t.number,
+            "encoding": ",".join(map(str, t.encoding)),
+            "accuracy": t.accuracy,
+            "reward": t.reward,
+            "costs": dict(t.costs),
+        }
+    fields = ("id", "name", "state", "space", "board", "table_digest", "spec", "winner", "error")
+    return {
+        **{f: getattr(record, f) for f in fields},
+        "trials": store.searches.counts(record.id),
+        "best": found,
+        "created_at": record.created_at,
+        "finished_at": record.finished_at,
+    }
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A search's network, trained to the end.
+
+    Attributes:
+        trial: of the search.
+        dataset: what it was trained and tested on.
+        model: weights and accuracies.
+        epochs: of the final training.
+        seed: of the final training.
+    """
+
+    trial: Trial
+    dataset: Dataset
+    model: TrainedModel
+    epochs: int
+    seed: int
+
+
+def train_winner(
+    store: Store,
+    record: SearchRecord,
+    plan: Plan,
+    trial: Trial,
+    *,
+    epochs: int | None = None,
+    threads: int = 1,
+    report: Callable[[Any], None] = lambda progress: None,
+) -> Winner:
+    """Train a trial's network to the end and test it, once; a training done before is taken from its checkpoint.
+
+    Raises:
+        OptionError: the search did not train on pictures, so there is nothing to train on.
+        EvaluationError: the training failed.
+    """
+    if plan.spec.evaluator != "training":
+        raise OptionError(
+            f"search {record.name!r} looked accuracies up (evaluator {plan.spec.evaluator}); only a network searched with "
+            "--evaluator training can be trained to the end"
+        )
+    import dataclasses
+
+    from nas.data import load_data
+    from nas.evaluators.trainer import Recipe
+    from nas.evaluators.training import FINAL, TrainingEvaluator, train_final
+
+    options = evaluator_options(plan.spec, store.settings)
+    evaluator = TrainingEvaluator(**options)
+    recipe: Recipe = dataclasses.replace(evaluator.recipe, epochs=epochs or FINAL.epochs)
+    graph = plan.space.graph(trial.encoding)
+    c, h, w = graph.input.shape
+    cache = options.get("cache_dir")
+    dataset = load_data(evaluator.data, resolution=(h, w), channels=c, cache=None if cache is None else Path(cache))
+    seed = seed32(plan.spec.seed, trial.number, Role.EVALUATE)
+    model = train_final(
+        graph,
+        dataset,
+        seed=seed,
+        workdir=store.settings.search_folder(record.id) / "final" / f"{trial.number}-{recipe.epochs}",
+        report=report,
+        recipe=recipe,
+        device=str(options.get("device", "auto")),
+        amp=bool(options.get("amp", True)),
+        threads=threads,
+    )
+    return Winner(trial, dataset, model, recipe.epochs, seed)
+
+
+def pick_trial(store: Store, record: SearchRecord) -> Trial:
+    """The best trial of a search.
+
+    Raises:
+        OptionError: no trial is complete yet.
+    """
+    best = store.searches.best(record.id)
+    if not best:
+        raise OptionError(f"search {record.name!r} has no complete trial yet; run it: nas search --resume {record.name}")
+    return best[0]
+
+

@@ -1,0 +1,132 @@
+"""SearchSpec: everything that decides a search's trials, as plain values. What a user submits, and what is stored."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from api.errors import OptionError
+from nas.objective import METRICS, MNASNET_EXPONENT, HardReward, Reward, SoftReward
+from nas.spaces.recipe import SpaceSpec
+
+REWARDS = ("hard", "soft")
+_NAME = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PATHS = ("folder", "cifar10", "npz")
+
+
+@dataclass(frozen=True)
+class SearchSpec:
+    """What is searched, how, and for how long.
+
+    Attributes:
+        space: the search space.
+        budgets: metric (`latency_ms`, `flops`, `params`) -> largest allowed value.
+        strategy: its name.
+        strategy_options: JSON keyword arguments of the strategy.
+        evaluator: its name.
+        evaluator_options: JSON keyword arguments of the evaluator; `data` names the pictures of a training.
+        trials: how many.
+        parallel: how many at once; part of the spec, because proposals depend on it.
+        seed: decides all randomness.
+        reward: `hard` (the accuracy; latency is a limit) or `soft` (MnasNet's; latency is a target).
+        reward_exponent: of the soft reward.
+
+    Raises:
+        OptionError: values that cannot be, or do not go together.
+    """
+
+    space: SpaceSpec
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    strategy: str = "annealing"
+    strategy_options: Mapping[str, Any] = field(default_factory=dict)
+    evaluator: str = "training"
+    evaluator_options: Mapping[str, Any] = field(default_factory=dict)
+    trials: int = 100
+    parallel: int = 1
+    seed: int = 0
+    reward: str = "hard"
+    reward_exponent: float = MNASNET_EXPONENT
+
+    def __post_init__(self) -> None:
+        for metric, limit in self.budgets.items():
+            if metric not in METRICS:
+                raise OptionError(f"no budget {metric!r}; there are {', '.join(METRICS)}")
+            if not limit > 0 or limit == float("inf"):
+                raise OptionError(f"the budget {metric} must be a positive number, not {limit:g}")
+        for name in ("trials", "parallel"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.seed < 2**63:
+            raise OptionError(f"seed must be from 0 to 2^63 - 1, not {self.seed}")
+        if self.reward not in REWARDS:
+            raise OptionError(f"no reward {self.reward!r}; there are {', '.join(REWARDS)}")
+        if self.reward == "soft" and "latency_ms" not in self.budgets:
+            raise OptionError("the soft reward needs a latency to aim at: give --latency-ms")
+
+    @property
+    def data(self) -> str | None:
+        """The data spec of a training, if there is one."""
+        found = self.evaluator_options.get("data")
+        return None if found is None else str(found)
+
+    @property
+    def hard_budgets(self) -> dict[str, float]:
+        """The limits no trial may exceed: all, except the latency a soft reward aims at."""
+        return {k: v for k, v in self.budgets.items() if self.reward == "hard" or k != "latency_ms"}
+
+    def build_reward(self) -> Reward:
+        """The reward."""
+        if self.reward == "soft":
+            return SoftReward(self.budgets["latency_ms"], self.reward_exponent)
+        return HardReward()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types; the inverse of `from_dict`."""
+        return {**asdict(self), "space": self.space.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SearchSpec:
+        """The inverse of `to_dict`."""
+        return cls(**{**data, "space": SpaceSpec.from_dict(data["space"])})
+
+
+def check_name(name: str) -> str:
+    """A name for a search.
+
+    Raises:
+        OptionError: it has other characters, or is a number, which would be mistaken for a search's id.
+    """
+    if not _NAME.fullmatch(name):
+        raise OptionError(
+            f"search name {name!r}: use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit, "
+            "not only digits"
+        )
+    return name
+
+
+def absolute_data(spec: str) -> str:
+    """A data spec whose path, if it has one, does not depend on the current folder."""
+    kind, colon, path = spec.partition(":")
+    return f"{kind}:{Path(path).expanduser().absolute()}" if colon and kind in _PATHS and path else spec
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """`key=value` texts -> a mapping; a value that reads as JSON is that, any other is text.
+
+    Raises:
+        OptionError: there is no `=`.
+    """
+    out: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise OptionError(f"option {pair!r} is not of the form key=value")
+        try:
+            out[key] = json.loads(text)
+        except ValueError:
+            out[key] = text
+    return out

@@ -1,0 +1,109 @@
+"""Predicted beside measured: whole networks really run on the board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from latency.board import Board
+from latency.deploy import Deployment
+from latency.engines import get_engine
+from latency.errors import InvalidTable, RunnerCrashed
+from latency.fit import gather, split_half
+from latency.predict import predict
+from latency.profiler import network_name, require_dtype, session_identity
+from latency.rounds import Network, ProgressSink, Rounds
+from latency.session import RunnerSession
+from latency.table import LatencyTable
+from latency.transport import Transport
+from nas.graph import Graph
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One network on the board.
+
+    Attributes:
+        predicted_ms: by the table.
+        measured_ms: median of its interleaved runs, each after one that does not count.
+        p95_ms: 95th percentile of them.
+        error_pct: predicted against measured; positive: predicted too slow.
+        noise_pct: how far the medians of every other run differ; None if there was but one run.
+        runs: how many.
+    """
+
+    predicted_ms: float
+    measured_ms: float
+    p95_ms: float
+    error_pct: float
+    noise_pct: float | None
+    runs: int
+
+
+def verify(
+    board: Board,
+    transport: Transport,
+    deployment: Deployment,
+    graphs: Sequence[Graph],
+    table: LatencyTable,
+    *,
+    passes: int | None = None,
+    seed: int = 0,
+    on_progress: ProgressSink | None = None,
+) -> list[Verified]:
+    """Measures networks in shuffled, interleaved passes.
+
+    Args:
+        board: what to measure on, and how.
+        transport: an open link to it.
+        deployment: the runner on it.
+        graphs: the networks; equal ones are run once.
+        table: what to compare with.
+        passes: runs of each network; None chooses (2 where time is deterministic, else 48 to 192).
+        seed: of the shuffles.
+        on_progress: called after each visit of a network.
+
+    Returns:
+        One result per graph, in their order.
+
+    Raises:
+        MissingOps: the table lacks ops of the networks; nothing is run then.
+        InvalidTable: the board runs in another way than the table was made for; says what differs.
+        RunnerCrashed: a network could not be run.
+    """
+    engine = get_engine(board.engine)
+    require_dtype(board, engine)
+    predicted = [predict(table, graph) for graph in graphs]
+    models = [engine.build(graph) for graph in graphs]
+    names = [network_name(model) for model in models]
+    networks = {n: Network(n, m, timed=False) for n, m in zip(names, models, strict=True)}
+    rounds = Rounds(lambda: RunnerSession(transport, deployment, board, engine), on_progress=on_progress, seed=seed)
+    try:
+        differences = table.identity.differences(session_identity(rounds.session, board))
+        if differences:
+            raise InvalidTable(
+                f"table {table.digest[:12]} was not made for board {board.name} as it runs now "
+                f"(table, now: {'; '.join(differences)}); restore that, or profile again"
+            )
+        rounds.collect(list(networks.values()), passes)
+    finally:
+        rounds.close()
+    if rounds.skipped:
+        raise RunnerCrashed(
+            f"{board.name}: {len(rounds.skipped)} network(s) could not be run: {'; '.join(rounds.skipped.values())}"
+        )
+    return [_verified(ms, gather(rounds.passes, name)[0] / 1e6) for ms, name in zip(predicted, names, strict=True)]
+
+
+def _verified(predicted_ms: float, runs_ms: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Verified:
+    measured_ms = float(np.median(runs_ms))
+    return Verified(
+        predicted_ms=predicted_ms,
+        measured_ms=measured_ms,
+        p95_ms=float(np.percentile(runs_ms, 95)),
+        error_pct=(predicted_ms / measured_ms - 1) * 100,
+        noise_pct=split_half(runs_ms) * 100 if len(runs_ms) > 1 else None,
+        runs=len(runs_ms),
+    )

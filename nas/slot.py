@@ -1,0 +1,99 @@
+"""A process that evaluates one trial after the other: `python -m nas.slot`, started by nas.executor.
+
+JSON lines. In: first {"space", "evaluator", "options", "parent"}, then {"encoding", "seed", "workdir"} a trial.
+Out: {"ready"}; per trial any number of {"step", "steps", "metrics"} and one of {"accuracy", "extras"},
+{"failed": why this architecture cannot be judged}, {"fatal": why no trial can}.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from nas.errors import EvaluationError, LightnasError
+from nas.evaluator import Architecture, Evaluator, Progress
+from nas.evaluators import build_evaluator
+from nas.space import SearchSpace
+from nas.spaces.recipe import SpaceSpec
+
+Send = Callable[[dict[str, Any]], None]
+_PR_SET_PDEATHSIG = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def evaluate(evaluator: Evaluator, space: SearchSpace, task: dict[str, Any], send: Send) -> dict[str, Any]:
+    """The message that ends a trial: an accuracy, {"failed"} or {"fatal"}; `send` gets those of the steps."""
+
+    def report(progress: Progress) -> None:
+        send({"step": progress.step, "steps": progress.steps, "metrics": dict(progress.metrics)})
+
+    workdir = Path(task["workdir"])
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        found = evaluator.evaluate(
+            Architecture(space, tuple(task["encoding"])), seed=task["seed"], workdir=workdir, report=report
+        )
+    except EvaluationError as e:
+        return {"failed": str(e)}
+    except LightnasError as e:  # data, plug-ins: the next trial would meet the same
+        return {"fatal": str(e)}
+    except OSError as e:
+        return {"fatal" if e.errno in _FULL else "failed": f"{workdir}: {e.strerror or e}"}
+    except Exception as e:
+        return {"failed": f"{type(e).__name__}: {' '.join(str(e).split())}"}
+    if not 0.0 <= found.accuracy <= 1.0:
+        return {"failed": f"evaluator {evaluator.name} returned the accuracy {found.accuracy}, outside [0, 1]"}
+    return {"accuracy": float(found.accuracy), "extras": dict(found.extras)}
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent is, even by SIGKILL; at once if it is gone already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _listen(source: TextIO, lines: queue.SimpleQueue[str]) -> None:
+    """Pass lines on; the end of input means that the parent is gone: leave in the middle of a training."""
+    for line in source:
+        lines.put(line)
+    os._exit(1)
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the parent's to handle
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints must not mix with the messages
+
+    def send(message: dict[str, Any]) -> None:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+
+    setup = json.loads(sys.stdin.readline())
+    die_with_parent(setup["parent"])
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin, lines), daemon=True).start()
+    try:
+        space = SpaceSpec.from_dict(setup["space"]).build()
+        evaluator = build_evaluator(setup["evaluator"], setup["options"])
+    except LightnasError as e:
+        send({"fatal": str(e)})
+        return
+    send({"ready": True})
+    while True:
+        send(evaluate(evaluator, space, json.loads(lines.get()), send))
+
+
+if __name__ == "__main__":
+    main()

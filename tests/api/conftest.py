@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import sqlalchemy as sa
+
+from api.settings import Settings
+from api.store import Store
+
+ROOT = Path(__file__).parents[2]
+_numbers = itertools.count()
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    server = _load(ROOT / "benchmarks" / "postgres_server.py")
+    if not server.available():
+        pytest.skip(f"PostgreSQL is NOT TESTED: no server in {server.BINARIES} (set LIGHTNAS_POSTGRESQL_BIN)")
+    with server.postgres_server() as url:
+        yield url
+
+
+@pytest.fixture
+def new_database(postgres_url: str) -> Callable[[], str]:
+    """Makes an empty PostgreSQL database and gives its URL."""
+
+    def make() -> str:
+        name = f"test{next(_numbers)}"
+        engine = sa.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as c:
+            c.execute(sa.text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return postgres_url.rsplit("/", 1)[0] + f"/{name}"
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """A home of its own on each database."""
+    if request.param == "sqlite":
+        return Settings(tmp_path / "home")
+    return Settings(tmp_path / "home", request.getfixturevalue("new_database")())
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    settings.database_url and Store(settings).database.upgrade()
+    with Store.open(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty LIGHTNAS_HOME with the default database."""
+    monkeypatch.setenv("LIGHTNAS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LIGHTNAS_DATABASE_URL", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def nas(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in this process: (exit status, stdout, stderr)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        from api.cli import run
+
+        status = run([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def environment(home: Path) -> dict[str, str]:
+    """For real `nas` processes."""
+    return {**os.environ, "LIGHTNAS_HOME": str(home), "OMP_NUM_THREADS": "1"}

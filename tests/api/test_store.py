@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import resource
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from api.errors import AlreadyExists, NotFound, SchemaMismatch, SearchBusy, StoreError
+from api.migrations import HEAD
+from api.models import metadata
+from api.settings import Settings
+from api.store import Store
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from latency.board import Board
+from nas.trial import Trial, TrialState
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | finite | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+mappings = st.dictionaries(st.text(), json_values, max_size=4)
+started = st.builds(
+    Trial,
+    number=st.just(0),
+    encoding=st.lists(st.integers(0, 255), min_size=1, max_size=30).map(tuple),
+    costs=st.dictionaries(st.sampled_from(["flops", "params", "latency_ms"]), finite),
+    attrs=mappings,
+)
+
+
+def _search(store: Store, name: str | None = None) -> int:
+    return store.searches.create({"seed": 0}, space="s", space_digest="d", name=name).id
+
+
+@given(data=st.data())
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_trials_come_back_as_they_went(store: Store, data: st.DataObject) -> None:
+    log = store.searches.log(_search(store))
+    trials = [dataclasses.replace(t, number=n) for n, t in enumerate(data.draw(st.lists(started, max_size=4)))]
+    for trial in reversed(trials):
+        log.started(trial)
+    assert list(log.load()) == trials
+    ends = []
+    for trial in trials:
+        if data.draw(st.booleans()):
+            ends.append(trial.complete(data.draw(finite), data.draw(finite), data.draw(finite), data.draw(mappings)))
+        else:
+            ends.append(trial.failed(data.draw(st.text(st.characters(exclude_characters="\0"))), 1.5))
+        log.finished(ends[-1])
+    assert list(log.load()) == ends
+
+
+def test_a_trial_starts_once_and_ends_only_if_it_started(store: Store) -> None:
+    log = store.searches.log(_search(store))
+    log.started(Trial(0, (1, 2)))
+    with pytest.raises(StoreError, match="trial 0 was started twice"):
+        log.started(Trial(0, (1, 2)))
+    with pytest.raises(StoreError, match="trial 1 was never started"):
+        log.finished(Trial(1, (1, 2)).failed("x", 0))
+    assert list(log.load()) == [Trial(0, (1, 2))]
+
+
+def test_what_no_database_can_hold_is_made_storable(store: Store) -> None:
+    log = store.searches.log(_search(store))
+    log.started(Trial(0, (1,), attrs={"loss": float("nan"), "all": [float("inf"), 1.0]}))
+    log.finished(Trial(0, (1,)).failed("a\0b\ud800c", 0))
+    (trial,) = log.load()
+    assert trial.error == "ab?c"
+
+
+def test_load_streams_while_trials_are_written(store: Store) -> None:
+    log = store.searches.log(_search(store))
+    for n in range(3):
+        log.started(Trial(n, (n,)))
+    reading = log.load()
+    assert next(reading).number == 0
+    log.finished(Trial(2, (2,)).complete(0.5, 0.5, 1.0, {}))
+    assert [t.number for t in reading] == [1, 2]
+
+
+def test_counts_best_and_pages(store: Store) -> None:
+    search = _search(store, "mine")
+    log = store.searches.log(search)
+    for n, reward in enumerate((0.5, 0.9, 0.9, 0.1)):
+        log.started(Trial(n, (n,)))
+        log.finished(Trial(n, (n,)).complete(reward, reward, 1.0, {}))
+    log.started(Trial(4, (4,)))
+    log.started(Trial(5, (5,)))
+    log.finished(Trial(5, (5,)).failed("no", 0))
+    assert store.searches.counts(search) == {"running": 1, "complete": 4, "failed": 1}
+    assert [t.number for t in store.searches.best(search, 3)] == [1, 2, 0]
+    assert [r["number"] for r in store.searches.trials_page(search, after=1, limit=2)] == [2, 3]
+    other = _search(store)
+    assert [r.id for r in store.searches.page(limit=1)] == [other]
+    assert [r.name for r in store.searches.page(after=other)] == ["mine"]
+    assert store.searches.get(str(search)) == store.searches.get("mine")
+
+
+def test_names_are_unique_and_unknown_ones_are_told(store: Store) -> None:
+    _search(store, "mine")
+    with pytest.raises(AlreadyExists, match="--resume mine"):
+        _search(store, "mine")
+    with pytest.raises(NotFound, match="nas searches list"):
+        store.searches.get("yours")
+    with pytest.raises(NotFound):
+        store.searches.get("999")
+
+
+def test_boards(store: Store) -> None:
+    board = Board("pi4", "pi@raspberrypi.local:2222", threads=2, cores=(2, 3), identity_file="~/.ssh/id")
+    store.boards.add(board)
+    assert store.boards.get("pi4") == board
+    with pytest.raises(AlreadyExists, match="nas boards remove pi4"):
+        store.boards.add(board)
+    with pytest.raises(NotFound, match=r"no board 'pi5': there are pi4"):
+        store.boards.get("pi5")
+    assert store.boards.facts("pi4") is None
+    store.boards.set_facts("pi4", {"cpu": "a72"})
+    assert store.boards.facts("pi4") == {"cpu": "a72"}
+    store.boards.remove("pi4")
+    assert store.boards.all() == []
+    with pytest.raises(NotFound, match="none is registered"):
+        store.boards.remove("pi4")
+
+
+def test_profiling_passes_are_resumed_until_the_run_is_complete(store: Store) -> None:
+    run = store.profiles.open_run("pi4", "plan")
+    store.profiles.save_pass(run, {"ns": [3, 4]})
+    store.profiles.save_pass(run, {"ns": [1, 2]})
+    assert store.profiles.open_run("pi4", "plan") == run
+    assert list(store.profiles.load_passes(run)) == [{"ns": [3, 4]}, {"ns": [1, 2]}]
+    assert store.profiles.count_passes(run) == 2
+    assert store.profiles.open_run("pi4", "another plan") != run
+    assert store.profiles.open_run("pi5", "plan") != run
+    store.profiles.discard(run)
+    assert list(store.profiles.load_passes(run)) == []
+    assert store.profiles.open_run("pi4", "plan") not in (0,)
+
+
+def test_one_process_at_a_time_runs_a_search(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.store.searches.LOCK_PATIENCE_S", 0.2)
+    first, second = (store.searches.by_id(_search(store)) for _ in range(2))
+    with Store.open(settings) as other, store.searches.lock(first):
+        with other.searches.lock(second):
+            pass
+        with pytest.raises(SearchBusy, match="is being run by another process"), other.searches.lock(first):
+            pass
+    with store.searches.lock(first):
+        pass
+
+
+def test_a_killed_process_lets_its_search_go(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = store.searches.by_id(_search(store))
+    code = (
+        "import sys, time; from pathlib import Path; from api.settings import Settings; from api.store import Store\n"
+        f"s = Store.open(Settings(Path({str(settings.home)!r}), {settings.database_url!r}))\n"
+        f"lock = s.searches.lock(s.searches.by_id({record.id})); lock.__enter__(); print('held', flush=True); time.sleep(99)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"held\n"
+    with monkeypatch.context() as patch:
+        patch.setattr("api.store.searches.LOCK_PATIENCE_S", 0.2)
+        with pytest.raises(SearchBusy), store.searches.lock(record):
+            pass
+    child.kill()
+    child.wait()
+    with store.searches.lock(record):
+        pass
+
+
+# Schema ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_migrations_make_what_the_models_say(store: Store) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with store.database.read() as c:
+        context = MigrationContext.configure(c, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == HEAD
+
+
+def test_the_newest_migration_is_head(store: Store) -> None:
+    from alembic.script import ScriptDirectory
+
+    assert ScriptDirectory.from_config(store.database._alembic(None)).get_current_head() == HEAD
+
+
+def test_downgrade_empties_the_database(settings: Settings) -> None:
+    from alembic import command
+
+    with Store.open(settings) as store, store.database.write() as c:
+        command.downgrade(store.database._alembic(c), "base")
+    with Store(settings) as store:
+        with store.database.read() as c:
+            assert sa.inspect(c).get_table_names() == ["alembic_version"]
+
+
+def test_a_newer_schema_is_refused(settings: Settings, store: Store) -> None:
+    with store.database.write() as c:
+        c.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    for call in (lambda: Store.open(settings), store.database.upgrade):
+        with pytest.raises(SchemaMismatch, match="revision 9999, which is newer than this program"):
+            call()
+
+
+def test_another_programs_database_is_refused(settings: Settings) -> None:
+    with Store(settings) as store:
+        with store.database.write() as c:
+            c.execute(sa.text("CREATE TABLE invoices (id integer)"))
+        with pytest.raises(StoreError, match="belongs to something else .it holds invoices"):
+            store.database.upgrade()
+
+
+def test_many_processes_may_open_a_new_store_at_once(tmp_path: Path) -> None:
+    code = f"from pathlib import Path; from api.settings import Settings; from api.store import Store\nStore.open(Settings(Path({str(tmp_path)!r})))"
+    children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
+    assert [child.wait() for child in children] == [0] * 4
+
+
+def test_writes_are_synchronous_and_logged_ahead(tmp_path: Path) -> None:
+    with Store.open(Settings(tmp_path)) as store, store.database.read() as c:
+        pragmas = {p: c.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous", "foreign_keys")}
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+# What goes wrong ---------------------------------------------------------------------------------------------------
+
+
+def _one_line(error: pytest.ExceptionInfo[StoreError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_corrupt_database(tmp_path: Path) -> None:
+    (tmp_path / "lightnas.sqlite3").write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreError) as error:
+        Store.open(Settings(tmp_path))
+    assert "corrupt or no SQLite database; restore a backup" in _one_line(error)
+
+
+def test_home_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    with pytest.raises(StoreError, match="cannot make the folder .*set LIGHTNAS_HOME"):
+        Store.open(Settings(tmp_path / "home" / "below"))
+
+
+def _without_privilege(code: str, *, limit_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs Python that must obey file permissions, also where the tests run as root."""
+
+    def limit() -> None:
+        drop_from_bounding_set, dac_override = 24, 1
+        ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override, 0, 0, 0)
+        if limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=limit, check=False)
+
+
+_OPEN = (
+    "import sys; from pathlib import Path; from api.settings import Settings; from api.store import Store\n"
+    "from nas.errors import LightnasError\n"
+    "try:\n    s = Store.open(Settings(Path(sys.argv[1] if len(sys.argv) > 1 else {home!r})))\n{then}\n"
+    "except LightnasError as e: print(e); sys.exit(2)\n"
+)
+
+
+def test_database_that_cannot_be_written(tmp_path: Path) -> None:
+    Store.open(Settings(tmp_path)).close()
+    for path in tmp_path.iterdir():
+        path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+    tmp_path.chmod(0o555)
+    then = "    s.searches.create({}, space='s', space_digest='d')"
+    done = _without_privilege(_OPEN.format(home=str(tmp_path), then=then))
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written; check its permissions" in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    done = _without_privilege(_OPEN.format(home=str(tmp_path / "new"), then=""))
+    assert (done.returncode, done.stdout.count("\n")) == (2, 1), done.stderr
+    assert "cannot make the folder" in done.stdout
+
+
+def test_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """A file size limit stands for the full disk; what was written before stays readable."""
+    then = (
+        "    import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "    from nas.trial import Trial\n"
+        "    log = s.searches.log(s.searches.create({}, space='s', space_digest='d').id)\n"
+        "    for n in range(5000):\n"
+        "        log.started(Trial(n, (1,) * 25, attrs={'x': 'y' * 500})); print('did', n)"
+    )
+    done = _without_privilege(_OPEN.format(home=str(tmp_path), then=then), limit_bytes=400_000)
+    assert done.returncode == 2, done.stderr
+    *said, last = done.stdout.splitlines()
+    assert "the disk is full or failing; make room" in last
+    with Store.open(Settings(tmp_path)) as store:
+        assert [t.number for t in store.searches.log(1).load()] == [int(line.split()[1]) for line in said]
+
+
+def test_database_held_by_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.store.engine.BUSY_TIMEOUT_S", 0.1)
+    with Store.open(Settings(tmp_path)) as store:
+        holder = sqlite3.connect(tmp_path / "lightnas.sqlite3", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="another program holds it"):
+            _search(store)
+        holder.execute("ROLLBACK")
+        holder.close()
+        assert _search(store) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql://u:hunter2@127.0.0.1:1/db", "cannot be reached; is the server running"),
+        ("postgresql+psycopg://u:hunter2@no-such-host.invalid/db", "cannot be reached"),
+        ("mysql://u:hunter2@h/db", "which is not supported"),
+        ("hunter2", "is no database URL"),
+        ("sqlite://", "needs a file"),
+    ],
+)
+def test_databases_that_cannot_be_used(tmp_path: Path, url: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message) as error:
+        Store.open(Settings(tmp_path, url))
+    assert "hunter2" not in _one_line(error)
+
+
+def test_wrong_password_is_not_printed(tmp_path: Path, postgres_url: str) -> None:
+    wrong = postgres_url.replace("not-a-secret-7", "hunter2")
+    with pytest.raises(StoreError, match="refused the login") as error:
+        Store.open(Settings(tmp_path, wrong))
+    assert "hunter2" not in _one_line(error)
+
+
+def test_memory_stays_flat_over_many_trials(tmp_path: Path) -> None:
+    import tracemalloc
+
+    with Store.open(Settings(tmp_path)) as store:
+        search = _search(store)
+        rows = [
+            {"search_id": search, "number": n, "encoding": "1,2,3", "state": "complete", "accuracy": 0.5, "reward": 0.5}
+            | {"costs": {}, "seconds": 1.0, "extras": {}, "attrs": {}, "started_at": None}
+            for n in range(20_000)
+        ]
+        from api.models import now, trials
+
+        moment = now()
+        with store.database.write() as c:
+            c.execute(sa.insert(trials), [{**row, "started_at": moment} for row in rows])
+        tracemalloc.start()
+        assert sum(1 for _ in store.searches.log(search).load()) == 20_000
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
+def test_the_states_are_those_of_trials() -> None:
+    assert {s.value for s in TrialState} == {"running", "complete", "failed"}
+
+
+def test_the_environment_names_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.from_env().home == home
+    monkeypatch.setenv("LIGHTNAS_DATABASE_URL", "sqlite:////x.sqlite3")
+    assert Settings.from_env().database_url == "sqlite:////x.sqlite3"
+
+

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nas.data import load_data, open_data
+from nas.errors import DataError
+
+COLOURS = {"blue": (0, 0, 200), "red": (200, 0, 0)}
+
+
+def _fill(root: Path, counts: dict[str, int], *, offset: int = 0) -> Path:
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            r, g, b = COLOURS[name]
+            Image.new("RGB", (20, 12), (r, g + i + offset, b)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_one_folder_per_class_is_split_by_class(tmp_path: Path) -> None:
+    root = _fill(tmp_path / "pictures", {"blue": 10, "red": 20})
+    (root / "red" / "notes.txt").write_text("no picture")
+    (root / ".hidden").mkdir()
+    data = load_data(f"folder:{root}", resolution=8)
+    assert data.classes == ("blue", "red")
+    assert [np.bincount(part.y).tolist() for part in (data.train, data.val, data.test)] == [[6, 12], [2, 4], [2, 4]]
+    assert data.flip
+    for part in (data.train, data.val, data.test):
+        for x, y in zip(part.x, part.y, strict=True):
+            assert x[2 if y == 0 else 0].min() == 200
+    # The green of a picture tells which it was: none is in two parts.
+    greens = [
+        (int(y), int(x[1, 0, 0])) for p in (data.train, data.val, data.test) for x, y in zip(p.x, p.y, strict=True)
+    ]
+    assert len(set(greens)) == 30
+
+
+def test_given_parts_are_kept_and_missing_ones_cut_from_training(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    _fill(root / "train", {"blue": 10, "red": 10})
+    _fill(root / "valid", {"blue": 3, "red": 2}, offset=100)
+    data = load_data(f"folder:{root}", resolution=8)
+    assert [len(part) for part in (data.train, data.val, data.test)] == [16, 5, 4]
+    assert data.val.x[:, 1].min() >= 100
+    assert max(data.train.x[:, 1].max(), data.test.x[:, 1].max()) < 100
+    _fill(root / "test", {"blue": 1, "red": 1}, offset=150)
+    assert len(load_data(f"folder:{root}", resolution=8).train) == 20
+
+
+def _one_of_each(tmp_path: Path, picture: Image.Image, name: str, **options: object) -> np.ndarray:
+    """What becomes of a picture: the training pictures of a folder full of it."""
+    root = tmp_path / "kinds"
+    for label in ("a", "b"):
+        (root / label).mkdir(parents=True)
+        for i in range(3):
+            picture.save(root / label / f"{i}{name}", **options)
+    return load_data(f"folder:{root}", resolution=8).train.x[0]
+
+
+def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
+    dark = Image.fromarray(np.full((8, 8), 200, np.uint16))  # 200 of 65535 is black, not 200 of 255
+    assert _one_of_each(tmp_path, dark, ".png").max() == 0
+    shutil.rmtree(tmp_path / "kinds")
+    bright = Image.fromarray(np.full((8, 8), 257 * 77, np.uint16))
+    assert np.unique(_one_of_each(tmp_path, bright, ".tiff")).tolist() == [77]
+
+
+def test_transparency_shows_white(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert _one_of_each(tmp_path, clear, ".png").min() == 255
+
+
+def test_palette_grey_and_cmyk(tmp_path: Path) -> None:
+    red = Image.new("RGB", (8, 8), (255, 0, 0))
+    for picture, name, want in (
+        (red.quantize(4), ".png", [255, 0, 0]),
+        (Image.new("L", (8, 8), 90), ".png", [90, 90, 90]),
+        (Image.new("1", (8, 8), 1), ".png", [255, 255, 255]),
+        (Image.new("CMYK", (8, 8), (0, 0, 0, 0)), ".tiff", [255, 255, 255]),
+    ):
+        assert _one_of_each(tmp_path, picture, name)[:, 0, 0].tolist() == want
+        shutil.rmtree(tmp_path / "kinds")
+
+
+def test_exif_turns_the_picture(tmp_path: Path) -> None:
+    half = np.zeros((32, 32, 3), np.uint8)
+    half[:16] = 255  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # stored upside down
+    x = _one_of_each(tmp_path, Image.fromarray(half), ".jpg", exif=exif, quality=95)
+    assert x[:, :3].max() < 30
+    assert x[:, 5:].min() > 225
+
+
+def test_the_middle_is_cut_out(tmp_path: Path) -> None:
+    wide = np.zeros((8, 24, 3), np.uint8)
+    wide[:, 8:16] = 255
+    assert _one_of_each(tmp_path, Image.fromarray(wide), ".png")[:, :, 1:-1].min() > 200
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    root = _fill(tmp_path / "pictures", {"blue": 5, "red": 5})
+    whole = (root / "red" / "3.png").read_bytes()
+    for content in (whole[: len(whole) // 2], b"no picture at all", b""):
+        (root / "red" / "3.png").write_bytes(content)
+        with pytest.raises(DataError, match=r"red/3\.png: cannot be read as a picture") as caught:
+            load_data(f"folder:{root}", resolution=8)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({}, "has 0 class"),
+        ({"red": 9}, "has 1 class"),
+        ({"blue": 0, "red": 9}, "no train pictures of class blue"),
+        ({"blue": 2, "red": 9}, r"class blue has 2 picture\(s\); at least 3"),
+    ],
+)
+def test_too_few_classes_or_pictures(tmp_path: Path, counts: dict[str, int], words: str) -> None:
+    root = tmp_path / "pictures"
+    root.mkdir()
+    _fill(root, counts)
+    with pytest.raises(DataError, match=words):
+        open_data(f"folder:{root}")
+
+
+def test_parts_that_do_not_fit_each_other(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    _fill(root / "train", {"blue": 4, "red": 4})
+    (root / "val" / "green").mkdir(parents=True)
+    with pytest.raises(DataError, match="val/ has classes that train/ lacks: green"):
+        open_data(f"folder:{root}")
+    (root / "val" / "green").rename(root / "val" / "red")
+    with pytest.raises(DataError, match="no val pictures of class blue, red"):
+        open_data(f"folder:{root}")
+    shutil.rmtree(root / "train")
+    with pytest.raises(DataError, match="expected train"):
+        open_data(f"folder:{root}")
+
+
+def test_a_resolution_is_needed_and_must_fit_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = _fill(tmp_path / "pictures", {"blue": 5, "red": 5})
+    with pytest.raises(DataError, match="give a resolution"):
+        load_data(f"folder:{root}")
+    monkeypatch.setattr("nas.data.dataset.available_memory", lambda: 10_000)
+    with pytest.raises(DataError, match="GiB of memory"):
+        load_data(f"folder:{root}", resolution=32)
+
+
+def test_decoded_pictures_are_kept_and_forgotten_when_one_changes(tmp_path: Path, monkeypatch) -> None:
+    root, cache = _fill(tmp_path / "pictures", {"blue": 5, "red": 5}), tmp_path / "cache"
+    first = load_data(f"folder:{root}", resolution=8, cache=cache)
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.data.folder._decode", lambda *_: pytest.fail("decoded again"))
+        again = load_data(f"folder:{root}", resolution=8, cache=cache)
+    assert (again.digest, again.mean, again.flip) == (first.digest, first.mean, first.flip)
+    assert np.array_equal(again.test.x, first.test.x)
+    Image.new("RGB", (9, 9), (9, 99, 9)).save(root / "red" / "0.png")
+    os.utime(root / "red" / "0.png", ns=(1, 1))
+    assert load_data(f"folder:{root}", resolution=8, cache=cache).digest != first.digest
+
+
+def test_an_unusable_cache_costs_only_the_cache(tmp_path: Path) -> None:
+    root = _fill(tmp_path / "pictures", {"blue": 5, "red": 5})
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    cached = load_data(f"folder:{root}", resolution=8, cache=tmp_path / "cache")
+    assert cached.digest == load_data(f"folder:{root}", resolution=8).digest
