@@ -83,7 +83,10 @@ def create_app(store: Store) -> FastAPI:
     @app.get("/api/v1/boards", tags=["boards"])
     def boards() -> list[schemas.BoardOut]:
         """The registered boards."""
-        return [schemas.BoardOut(**{k: v for k, v in b.to_dict().items() if k != "identity_file"}) for b in store.boards.all()]
+        return [
+            schemas.BoardOut(**{k: v for k, v in b.to_dict().items() if k != "identity_file"})
+            for b in store.boards.all()
+        ]
 
     @app.get("/api/v1/tables", tags=["boards"])
     def tables(board: Annotated[str | None, Query(max_length=64)] = None) -> list[schemas.TableOut]:

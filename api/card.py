@@ -91,8 +91,8 @@ def _files(facts: Mapping[str, Any]) -> str:
     rows = [(f"`{name}`", f"`{digest}`") for name, digest in facts["files"].items()]
     worst = ", ".join(f"{name} {value:.1e}" for name, value in facts["differences"].items())
     return (
-        f"## Files\n\n{_table(('file', 'sha256'), rows)}\nLargest difference of a logit from the trained torch network, "
-        f"on {facts['checked_pictures']} test pictures: {worst} (allowed {facts['tolerance']:g}).\n"
+        f"## Files\n\n{_table(('file', 'sha256'), rows)}\nLargest difference of a logit from the trained torch "
+        f"network, on {facts['checked_pictures']} test pictures: {worst} (allowed {facts['tolerance']:g}).\n"
     )
 
 
@@ -112,6 +112,6 @@ std {facts["std"]}. Output: one logit per class, in the order of `classes` in `l
 
 def _limits(facts: Mapping[str, Any]) -> str:
     return (
-        "## Limits\n\nThe accuracy holds for pictures like those of the data set above. The latency holds for this board, "
-        f"engine, version, threads and clock. Made with lightnas {facts['lightnas']}.\n"
+        "## Limits\n\nThe accuracy holds for pictures like those of the data set above. The latency holds for this "
+        f"board, engine, version, threads and clock. Made with lightnas {facts['lightnas']}.\n"
     )

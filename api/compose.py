@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,6 @@ from nas.executor import Outcome, Task, build_executor
 from nas.objective import Budget
 from nas.search import Search, SearchEvent, SearchResult, Stopped
 from nas.space import SearchSpace
-from nas.spaces.recipe import SpaceSpec
 from nas.strategies import build_strategy
 from nas.strategy import Role, Strategy, seed32
 from nas.trial import Trial
@@ -96,16 +94,14 @@ def check_evaluator(spec: SearchSpec, settings: Settings) -> None:
     """Raises what would make every trial fail: wrong options, data that is missing or does not fit."""
     from nas.evaluators import build_evaluator
 
-    build_evaluator(spec.evaluator, evaluator_options(spec, settings)).close()
+    build_evaluator(spec.evaluator, evaluator_options(spec, settings))
     if spec.evaluator == "training" and spec.data is not None:
         from nas.data import open_data
 
         open_data(spec.data)
 
 
-def create_search(
-    store: Store, plan: Plan, *, board: str | None, name: str | None = None
-) -> SearchRecord:
+def create_search(store: Store, plan: Plan, *, board: str | None, name: str | None = None) -> SearchRecord:
     """Store a checked search."""
     check_evaluator(plan.spec, store.settings)
     return store.searches.create(
@@ -128,8 +124,8 @@ def reopen(store: Store, record: SearchRecord) -> Plan:
     plan = build_plan(spec, None if record.table_digest is None else store.tables.get(record.table_digest))
     if plan.space.digest != record.space_digest:
         raise StoreError(
-            f"search {record.name!r} was made with another version of the space {record.space}: its encodings would mean "
-            "other networks; go on with the version of lightnas that began it"
+            f"search {record.name!r} was made with another version of the space {record.space}: its encodings would "
+            "mean other networks; go on with the version of lightnas that began it"
         )
     return plan
 
@@ -309,8 +305,8 @@ def train_winner(
     """
     if plan.spec.evaluator != "training":
         raise OptionError(
-            f"search {record.name!r} looked accuracies up (evaluator {plan.spec.evaluator}); only a network searched with "
-            "--evaluator training can be trained to the end"
+            f"search {record.name!r} looked accuracies up (evaluator {plan.spec.evaluator}); only a network searched "
+            "with --evaluator training can be trained to the end"
         )
     import dataclasses
 
@@ -348,7 +344,14 @@ def pick_trial(store: Store, record: SearchRecord) -> Trial:
     """
     best = store.searches.best(record.id)
     if not best:
-        raise OptionError(f"search {record.name!r} has no complete trial yet; run it: nas search --resume {record.name}")
+        raise OptionError(
+            f"search {record.name!r} has no complete trial yet; run it: nas search --resume {record.name}"
+        )
     return best[0]
 
 
+def count_classes(data: str) -> int:
+    """How many classes a data spec has."""
+    from nas.data import open_data
+
+    return len(open_data(data).classes)

@@ -71,9 +71,7 @@ def check_target(folder: Path) -> None:
         raise ExportError(f"{folder} is a file; name a new folder with --to")
 
 
-def write_bundle(
-    folder: Path, graph: Graph, model: TrainedModel, dataset: Dataset, facts: Mapping[str, Any]
-) -> Bundle:
+def write_bundle(folder: Path, graph: Graph, model: TrainedModel, dataset: Dataset, facts: Mapping[str, Any]) -> Bundle:
     """Write everything, or nothing.
 
     Args:
@@ -185,7 +183,8 @@ def _compare(name: str, got: Floats, want: Floats) -> float:
     difference = float(np.abs(got.reshape(want.shape) - want).max()) if got.size == want.size else float("inf")
     if not difference <= TOLERANCE:  # a NaN is a disagreement, too
         raise ExportError(
-            f"{name} disagrees with torch by {difference:g} on real pictures (allowed {TOLERANCE:g}); nothing was written"
+            f"{name} disagrees with torch by {difference:g} on real pictures (allowed {TOLERANCE:g}); "
+            "nothing was written"
         )
     return difference
 

@@ -10,7 +10,7 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -41,6 +41,12 @@ def one_line(text: str, limit: int = 400) -> str:
     """The end of a text on one line, for messages."""
     flat = re.sub(r"\s*\n\s*", " | ", text.strip())
     return flat if len(flat) <= limit else "…" + flat[-limit:]
+
+
+def label(argv: Sequence[str]) -> str:
+    """A command as messages call it: its beginning, on one line."""
+    flat = re.sub(r"\s+", " ", " ".join(argv))
+    return flat if len(flat) <= 80 else flat[:79] + "…"
 
 
 class Process(ABC):

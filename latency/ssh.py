@@ -24,11 +24,13 @@ import paramiko
 
 from latency.board import Board
 from latency.errors import BoardUnfit, ConnectionLost, LatencyError
-from latency.process import GRACE_S, Process, StreamProcess, TransportTimeout, encode_line, one_line
+from latency.process import GRACE_S, Process, StreamProcess, TransportTimeout, encode_line, label, one_line
 from latency.ssh_login import DEFAULT_TIMEOUTS, Timeouts, close_links, open_links
 from latency.transport import Completed, Transport, absolute
 
 _CHUNK_BYTES: Final = 65536
+_DEATH_S: Final = 2.0
+"""Seconds for a killed process to be gone."""
 _PID_MARK: Final = b"lightnas-pid:"
 _START: Final = 'echo "lightnas-pid:$$"; exec "$@"'
 _START_IN_FOLDER: Final = 'echo "lightnas-pid:$$"; cd "$1" || exit 126; shift; exec "$@"'
@@ -76,7 +78,7 @@ class SshTransport(Transport):
 
     def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
         """Runs it under the board's `sh`, on a channel of its own; a time-out kills it there."""
-        command = one_line(" ".join(argv), 80)
+        command = label(argv)
         deadline = time.monotonic() + timeout_s
         channel, pid, head = self._start(argv, _START, min(timeout_s, self._timeouts.channel_s))
         stdout, stderr = bytearray(head), bytearray()
@@ -92,9 +94,10 @@ class SshTransport(Transport):
                 worker.join(max(0.0, deadline - time.monotonic()))
             channel.status_event.wait(max(0.0, deadline - time.monotonic()))
             if not self._link.is_active():
-                raise self._lost(command)
+                raise self._lost(f"{command} ran")
             if not channel.status_event.is_set() or any(worker.is_alive() for worker in workers[:2]):
                 self._kill(pid, "KILL")
+                channel.status_event.wait(_DEATH_S)
                 raise TransportTimeout(f"{self.name}: {command} took longer than {timeout_s:g} s and was killed")
         except KeyboardInterrupt:
             self._kill(pid, "KILL")
@@ -108,14 +111,14 @@ class SshTransport(Transport):
         full = [*(["env", *(f"{key}={value}" for key, value in env.items())] if env else []), *argv]
         script, full = (_START, full) if cwd is None else (_START_IN_FOLDER, [cwd, *full])
         channel, pid, head = self._start(full, script, self._timeouts.channel_s)
-        process = SshProcess(self, channel, pid, head, one_line(" ".join(argv), 80))
+        process = SshProcess(self, channel, pid, head, label(argv))
         self._processes.append(process)
         return process
 
     def _start(self, argv: Sequence[str], script: str, timeout_s: float) -> tuple[paramiko.Channel, int, bytes]:
         """Starts `sh script argv`; returns its channel, process id, and what of its output has already come."""
         command = "exec " + " ".join(shlex.quote(word) for word in ["sh", "-c", script, "sh", *argv])
-        with self._errors(f"starting {one_line(' '.join(argv), 80)}"):
+        with self._errors(f"starting {label(argv)}"):
             channel = self._link.open_session(timeout=timeout_s)
             channel.settimeout(timeout_s)
             channel.exec_command(command)
@@ -269,10 +272,11 @@ class SshProcess(StreamProcess):
             with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
                 self._channel.shutdown_write()
             # No grace over a dead link: nothing of it can be heard any more.
-            for signal, patience_s in (("TERM", GRACE_S), ("KILL", 2.0)):
+            for signal, patience_s in (("TERM", GRACE_S), ("KILL", _DEATH_S)):
                 if self._channel.status_event.wait(patience_s):
                     break
                 self._transport._kill(self._pid, signal)
+            self._channel.status_event.wait(_DEATH_S)
         self._channel.close()
         for thread in self._threads:
             thread.join(timeout=1.0)

@@ -33,7 +33,15 @@ from typing import IO, Final, Self
 
 from latency.board import Board
 from latency.errors import ConnectionLost, LatencyError
-from latency.process import GRACE_S, Process, ProcessEnded, StreamProcess, TransportTimeout, encode_line, one_line
+from latency.process import (
+    GRACE_S,
+    Process,
+    ProcessEnded,
+    StreamProcess,
+    TransportTimeout,
+    encode_line,
+    label,
+)
 
 __all__ = [
     "Completed",
@@ -162,9 +170,7 @@ class LocalTransport(Transport):
         try:
             stdout, stderr = process.communicate(input or b"", timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            raise TransportTimeout(
-                f"local: {one_line(' '.join(argv), 80)} took longer than {timeout_s:g} s and was killed"
-            ) from None
+            raise TransportTimeout(f"local: {label(argv)} took longer than {timeout_s:g} s and was killed") from None
         finally:
             if process.returncode is None:
                 _signal_group(process, signal.SIGKILL)
@@ -201,7 +207,7 @@ class LocalTransport(Transport):
 
     def spawn(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Process:
         """Starts a child process in a session of its own."""
-        process = LocalProcess(_popen(argv, env=env, cwd=cwd), one_line(" ".join(argv), 80))
+        process = LocalProcess(_popen(argv, env=env, cwd=cwd), label(argv))
         self._processes.append(process)
         return process
 

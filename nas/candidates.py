@@ -79,7 +79,7 @@ class Candidates:
         raise self._exhausted()
 
     def near(self, row: Encoding, rng: np.random.Generator) -> Encoding:
-        """A fresh row (genes,) that differs from `row` in as few genes as possible.
+        """A fresh row (genes,) that differs from `row` in as few genes as possible, at least one.
 
         At distance 1 the gene is uniform among those that can change, then its value; further away the row is
         uniform among those examined: all at that distance or, from `_LEVEL` rows on, those around the rows of the

@@ -101,6 +101,4 @@ def check_strategy(
         for step in (1, 7):
             rebuilt = play(build, objective, trials, parallel=k, rebuild_before=range(step, trials, step))
             differs = [a.number for a, b in zip(made, rebuilt, strict=False) if a != b]
-            assert rebuilt == made, (
-                f"parallel {k}: rebuilt every {step} trial(s) it differs from trial {differs[:1]} on"
-            )
+            assert rebuilt == made, f"parallel {k}: rebuilt every {step} trials it differs from {differs[:1]} on"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands.output import AcceptOption, JsonFlag, print_json, print_table, stdout_console
+from api.commands.output import AcceptOption, JsonFlag, out, print_json, print_table
 from api.errors import OptionError
 from api.store import Store
 from latency.board import Board
@@ -57,7 +57,7 @@ def add(
     if as_json:
         print_json(board.to_dict())
     else:
-        stdout_console().print(f"board {name} added; try it: nas boards check {name}")
+        out(f"board {name} added; try it: nas boards check {name}")
 
 
 @app.command("list")
@@ -71,7 +71,7 @@ def list_boards(as_json: JsonFlag = False) -> None:
     rows = [(b.name, b.address, b.engine, b.threads, ",".join(map(str, b.cores)) or "any", b.dtype) for b in boards]
     print_table(None, ("board", "address", "engine", ">threads", "cores", "dtype"), rows)
     if not boards:
-        stdout_console().print("no board yet; add one: nas boards add NAME ADDRESS")
+        out("no board yet; add one: nas boards add NAME ADDRESS")
 
 
 @app.command()
@@ -85,7 +85,7 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
         return
     print_table(None, ("", ""), [*board.to_dict().items(), *(facts or {}).items()])
     for table in tables:
-        stdout_console().print(f"table {table.digest[:12]}: {table.spaces}, {table.created_at:%Y-%m-%d %H:%M} UTC")
+        out(f"table {table.digest[:12]}: {table.spaces}, {table.created_at:%Y-%m-%d %H:%M} UTC")
 
 
 @app.command()
@@ -96,7 +96,7 @@ def remove(name: Name, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json({"removed": name})
     else:
-        stdout_console().print(f"board {name} removed; its latency tables stay")
+        out(f"board {name} removed; its latency tables stay")
 
 
 @app.command()
@@ -131,10 +131,10 @@ def check(
     print_table(None, ("", f"board {name}"), [(k, v) for k, v in shown.items() if v not in (None, "")])
     for word, lines in (("problem", health.problems), ("warning", health.warnings)):
         for line in lines:
-            stdout_console().print(f"{word}: {line}", markup=False, soft_wrap=True)
+            out(f"{word}: {line}")
     if health.problems:
         raise typer.Exit(2)
-    stdout_console().print(f"\nboard {name} can be profiled: nas profile {name} --space SPACE")
+    out(f"\nboard {name} can be profiled: nas profile {name} --space SPACE")
 
 
 @app.command()
@@ -151,4 +151,4 @@ def clean(name: Name, as_json: JsonFlag = False) -> None:
         print_json({"board": name, **dataclasses.asdict(removed)})
     else:
         size = f"{removed.files} files, {removed.size_bytes / 2**20:.1f} MiB"
-        stdout_console().print(f"{name}: {removed.folder} removed ({size})")
+        out(f"{name}: {removed.folder} removed ({size})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from api.commands.output import JsonFlag, print_json, stdout_console
+from api.commands.output import JsonFlag, out, print_json
 from api.migrations import HEAD
 from api.settings import Settings
 from api.store import Store
@@ -24,6 +24,6 @@ def upgrade(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json({"database": label, "before": before, "revision": HEAD})
     elif before == HEAD:
-        stdout_console().print(f"{label} is at revision {HEAD} already")
+        out(f"{label} is at revision {HEAD} already")
     else:
-        stdout_console().print(f"{label}: revision {before or 'none'} -> {HEAD}")
+        out(f"{label}: revision {before or 'none'} -> {HEAD}")

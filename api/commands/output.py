@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+_WIDE = 400
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; progress stays on stderr.")]
 SpaceOption = Annotated[
     str, typer.Option("--space", "-s", metavar="SPACE", help="A search space's name (`nas spaces`) or a YAML file.")
@@ -43,8 +45,13 @@ def one_line(text: str) -> str:
 
 
 def stdout_console() -> Console:
-    """For what a person asked to see."""
-    return Console(file=sys.stdout, highlight=False)
+    """For what a person asked to see; wide where nobody looks at a screen."""
+    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+
+
+def out(text: str = "") -> None:
+    """A line for people on stdout."""
+    stdout_console().print(text, markup=False, soft_wrap=True)
 
 
 def stderr_console() -> Console:
@@ -65,7 +72,9 @@ def say(text: str, *, quiet: bool = False) -> None:
 
 def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout; columns whose name begins with `>` are aligned right."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for column in columns:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -40,7 +41,8 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     encodings: Annotated[
-        list[str], typer.Argument(metavar="ENCODING…", help="Choice indices joined by commas; `-` reads lines from stdin.")
+        list[str],
+        typer.Argument(metavar="ENCODING…", help="Choice indices joined by commas; `-` reads lines from stdin."),
     ],
     space: SpaceOption,
     resolution: ResolutionOption = None,
@@ -99,7 +101,7 @@ def predict(
 def _stdin_blocks() -> Iterator[list[str]]:
     """Lines as they arrive, in blocks; blank ones are kept, so that line numbers are right."""
     rest = b""
-    while data := sys.stdin.buffer.read1(_BLOCK_BYTES):
+    while data := os.read(sys.stdin.fileno(), _BLOCK_BYTES):
         *lines, rest = (rest + data).split(b"\n")
         yield [line.decode("utf-8", "replace") for line in lines]
     if rest:
@@ -174,7 +176,13 @@ def _show_ops(
         return
     timed = table is not None
     shown = [
-        (r["path"], r["op"], short(r["flops"]), *((f"{r['latency_ms']:.4f}",) if timed else ()), f"{100 * r['share']:.1f} %")
+        (
+            r["path"],
+            r["op"],
+            short(r["flops"]),
+            *((f"{r['latency_ms']:.4f}",) if timed else ()),
+            f"{100 * r['share']:.1f} %",
+        )
         for r in rows
     ]
     print_table(whole["encoding"], ("path", "op", ">flops", *((">ms",) if timed else ()), ">share"), shown)

@@ -25,8 +25,8 @@ def require_loopback(host: str) -> None:
         local = False
     if not local:
         raise OptionError(
-            f"--host {host}: the service has no authentication yet and listens on this machine only; use 127.0.0.1 and, "
-            "from elsewhere, an SSH tunnel: ssh -L 8080:127.0.0.1:8080 USER@THIS-MACHINE"
+            f"--host {host}: the service has no authentication yet and listens on this machine only; use 127.0.0.1 "
+            "and, from elsewhere, an SSH tunnel: ssh -L 8080:127.0.0.1:8080 USER@THIS-MACHINE"
         )
 
 

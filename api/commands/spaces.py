@@ -12,10 +12,10 @@ from api.commands.output import (
     ClassesOption,
     JsonFlag,
     ResolutionOption,
+    out,
     print_json,
     print_table,
     short,
-    stdout_console,
 )
 from nas.cost import flops_model, params_model
 from nas.space import SearchSpace
@@ -67,23 +67,25 @@ def list_spaces(context: typer.Context, as_json: JsonFlag = False) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    described = []
-    for name in space_names():
-        space = build_space(name)
-        described.append(
-            {"space": name, "genes": len(space.genes), "size": space.size, "inputs": [list(s) for s in space.inputs]}
-        )
+    spaces = [build_space(name) for name in space_names()]
     if as_json:
-        print_json(described)
+        print_json(
+            [
+                {"space": s.name, "genes": len(s.genes), "size": s.size, "inputs": [list(i) for i in s.inputs]}
+                for s in spaces
+            ]
+        )
     else:
-        rows = [(d["space"], d["genes"], f"{d['size']:.4g}", "x".join(map(str, d["inputs"][0]))) for d in described]
+        rows = [(s.name, len(s.genes), f"{s.size:.4g}", "x".join(map(str, s.inputs[0]))) for s in spaces]
         print_table(None, ("space", ">genes", ">networks", "input"), rows)
 
 
 @app.command()
 def show(
     space: SpaceArgument,
-    encoding: Annotated[str | None, typer.Argument(metavar="[ENCODING]", help="Choice indices joined by commas.")] = None,
+    encoding: Annotated[
+        str | None, typer.Argument(metavar="[ENCODING]", help="Choice indices joined by commas.")
+    ] = None,
     resolution: ResolutionOption = None,
     classes: ClassesOption = None,
     channels: ChannelsOption = None,
@@ -100,9 +102,7 @@ def show(
             print_json(found)
             return
         print_table(f"{built.name} {found['encoding']}", ("gene", "value"), list(found["genes"].items()))
-        stdout_console().print(
-            f"\n{short(found['flops'])} multiply-adds, {short(found['params'])} parameters, {len(found['ops'])} ops"
-        )
+        out(f"\n{short(found['flops'])} multiply-adds, {short(found['params'])} parameters, {len(found['ops'])} ops")
         return
     about = describe_space(built)
     if as_json:
@@ -112,7 +112,7 @@ def show(
     print_table(None, (">gene", "name", "choices (index 0, 1, …)"), rows)
     low, high = about["flops"].values()
     fewest, most = about["params"].values()
-    stdout_console().print(
+    out(
         f"\n{built.name}: {built.size:.4g} networks of {about['ops']} distinct ops; {short(low)} to {short(high)} "
         f"multiply-adds, {short(fewest)} to {short(most)} parameters"
     )

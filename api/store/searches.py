@@ -75,7 +75,7 @@ class SearchStore:
         Raises:
             AlreadyExists: the name is taken.
         """
-        values = {"state": "running", "spec": dict(spec), "space": space, "space_digest": space_digest}
+        values: dict[str, Any] = {"state": "running", "spec": dict(spec), "space": space, "space_digest": space_digest}
         values |= {"board": board, "table_digest": table_digest, "created_at": now()}
         with self._db.write() as c:
             if name is not None and c.execute(sa.select(searches.c.id).where(searches.c.name == name)).first():

@@ -18,7 +18,7 @@ from nas.fold import Folded, fold
 from nas.graph import Graph, Shape
 
 TRIAL = Recipe()
-FINAL = Recipe(epochs=30)
+FINAL = Recipe(epochs=20)
 
 
 class TrainingEvaluator(Evaluator):

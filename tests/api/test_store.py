@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
 from api.errors import AlreadyExists, NotFound, SchemaMismatch, SearchBusy, StoreError
 from api.migrations import HEAD
 from api.models import metadata
 from api.settings import Settings
 from api.store import Store
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 from latency.board import Board
 from nas.trial import Trial, TrialState
 
@@ -149,9 +150,7 @@ def test_profiling_passes_are_resumed_until_the_run_is_complete(store: Store) ->
     assert store.profiles.open_run("pi4", "plan") not in (0,)
 
 
-def test_one_process_at_a_time_runs_a_search(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_process_at_a_time_runs_a_search(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.store.searches.LOCK_PATIENCE_S", 0.2)
     first, second = (store.searches.by_id(_search(store)) for _ in range(2))
     with Store.open(settings) as other, store.searches.lock(first):
@@ -163,14 +162,13 @@ def test_one_process_at_a_time_runs_a_search(
         pass
 
 
-def test_a_killed_process_lets_its_search_go(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_process_lets_its_search_go(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     record = store.searches.by_id(_search(store))
     code = (
         "import sys, time; from pathlib import Path; from api.settings import Settings; from api.store import Store\n"
         f"s = Store.open(Settings(Path({str(settings.home)!r}), {settings.database_url!r}))\n"
-        f"lock = s.searches.lock(s.searches.by_id({record.id})); lock.__enter__(); print('held', flush=True); time.sleep(99)"
+        f"lock = s.searches.lock(s.searches.by_id({record.id})); lock.__enter__()\n"
+        "print('held', flush=True); time.sleep(99)"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -209,9 +207,8 @@ def test_downgrade_empties_the_database(settings: Settings) -> None:
 
     with Store.open(settings) as store, store.database.write() as c:
         command.downgrade(store.database._alembic(c), "base")
-    with Store(settings) as store:
-        with store.database.read() as c:
-            assert sa.inspect(c).get_table_names() == ["alembic_version"]
+    with Store(settings) as store, store.database.read() as c:
+        assert sa.inspect(c).get_table_names() == ["alembic_version"]
 
 
 def test_a_newer_schema_is_refused(settings: Settings, store: Store) -> None:
@@ -226,19 +223,24 @@ def test_another_programs_database_is_refused(settings: Settings) -> None:
     with Store(settings) as store:
         with store.database.write() as c:
             c.execute(sa.text("CREATE TABLE invoices (id integer)"))
-        with pytest.raises(StoreError, match="belongs to something else .it holds invoices"):
+        with pytest.raises(StoreError, match=r"belongs to something else \(it holds invoices"):
             store.database.upgrade()
 
 
 def test_many_processes_may_open_a_new_store_at_once(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from api.settings import Settings; from api.store import Store\nStore.open(Settings(Path({str(tmp_path)!r})))"
+    code = (
+        "from pathlib import Path; from api.settings import Settings; from api.store import Store\n"
+        f"Store.open(Settings(Path({str(tmp_path)!r})))"
+    )
     children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
     assert [child.wait() for child in children] == [0] * 4
 
 
 def test_writes_are_synchronous_and_logged_ahead(tmp_path: Path) -> None:
     with Store.open(Settings(tmp_path)) as store, store.database.read() as c:
-        pragmas = {p: c.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous", "foreign_keys")}
+        pragmas = {
+            p: c.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous", "foreign_keys")
+        }
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
@@ -260,7 +262,7 @@ def test_corrupt_database(tmp_path: Path) -> None:
 
 def test_home_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
-    with pytest.raises(StoreError, match="cannot make the folder .*set LIGHTNAS_HOME"):
+    with pytest.raises(StoreError, match=r"cannot make the folder .*set LIGHTNAS_HOME"):
         Store.open(Settings(tmp_path / "home" / "below"))
 
 
@@ -385,5 +387,3 @@ def test_the_environment_names_home(home: Path, monkeypatch: pytest.MonkeyPatch)
     assert Settings.from_env().home == home
     monkeypatch.setenv("LIGHTNAS_DATABASE_URL", "sqlite:////x.sqlite3")
     assert Settings.from_env().database_url == "sqlite:////x.sqlite3"
-
-

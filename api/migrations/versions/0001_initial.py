@@ -34,9 +34,9 @@ def upgrade() -> None:
         "latency_tables",
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("board", sa.String(length=64), nullable=False),
-        sa.Column("space", sa.Text(), nullable=False),
-        sa.Column("space_digest", sa.String(length=64), nullable=True),
-        sa.Column("identity", sa.JSON(), nullable=False),
+        sa.Column("spaces", sa.Text(), nullable=False),
+        sa.Column("engine", sa.String(length=32), nullable=False),
+        sa.Column("ops", sa.Integer(), nullable=False),
         sa.Column("content", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_latency_tables")),
@@ -88,7 +88,9 @@ def upgrade() -> None:
         "table_entries",
         sa.Column("table_digest", sa.String(length=64), nullable=False),
         sa.Column("op_key", sa.Text(), nullable=False),
-        sa.Column("entry", sa.JSON(), nullable=False),
+        sa.Column("ms", sa.Double(), nullable=False),
+        sa.Column("spread", sa.Double(), nullable=False),
+        sa.Column("samples", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["table_digest"],
             ["latency_tables.digest"],
@@ -100,7 +102,7 @@ def upgrade() -> None:
     op.create_table(
         "passes",
         sa.Column("run_id", sa.Integer(), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("samples", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(

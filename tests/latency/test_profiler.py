@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latency import runner
+from latency.board import Board
+from latency.deploy import Deployment, deploy
+from latency.engines import get_engine
+from latency.errors import BoardBusy, ConnectionLost, LatencyError, RunnerCrashed
+from latency.predict import latency_model
+from latency.profiler import Profile, Profiler
+from latency.rounds import Pass, Progress
+from latency.session import RunnerSession
+from latency.transport import LocalTransport
+from nas.space import SearchSpace
+from nas.spaces.staged import Head, Stage, Stem, staged_space
+
+BOARD = Board("here", "local")
+ENGINE = get_engine("ncnn")
+Bend = Callable[[str], Deployment]
+
+
+@pytest.fixture(scope="module")
+def space() -> SearchSpace:
+    stages = [
+        Stage(width=(8, 16), expansion=(1, 2), repeats=(1, 2)),
+        Stage(width=(16, 24), expansion=(2,), kernel=(3, 5), stride=(2,), se=(False, True)),
+    ]
+    return staged_space("tiny", inputs=[(3, 16, 16)], stem=Stem(8), stages=stages, head=Head(5, width=32))
+
+
+@pytest.fixture
+def transport() -> Iterator[LocalTransport]:
+    with LocalTransport() as made:
+        yield made
+
+
+@pytest.fixture
+def deployment(transport: LocalTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return deploy(transport, "ncnn")
+
+
+@pytest.fixture
+def bend(deployment: Deployment, tmp_path: Path) -> Bend:
+    """A runner whose methods some extra lines replace: a board that misbehaves."""
+
+    def bent(lines: str) -> Deployment:
+        folder = Path(runner.__file__).parent
+        path = tmp_path / "bent.py"
+        start = "status = runner.main()\nrunner.os._exit(status)\n"
+        path.write_text(
+            f"import os, signal, sys\nsys.path.insert(0, {str(folder)!r})\nimport runner\nsys.path.pop(0)\n{lines}\n{start}"
+        )
+        return dataclasses.replace(deployment, runner_path=str(path))
+
+    return bent
+
+
+def keys_of(space: SearchSpace) -> set[str]:
+    return {ENGINE.engine_key(op) for op in space.ops()}
+
+
+def check(profile: Profile, space: SearchSpace) -> None:
+    """A whole table that predicts."""
+    table = profile.table
+    assert set(table.entries) == keys_of(space)
+    assert profile.ops == len(table.entries)
+    assert all(entry.samples >= profile.passes for entry in table.entries.values())
+    assert table.scale > 0
+    assert table.provenance.spaces[0].digest == space.digest
+    model = latency_model(table, space)
+    assert 0 < model.minimum()[0] < model.maximum()[0]
+
+
+def test_a_profile_holds_every_op_and_every_pass(
+    space: SearchSpace, transport: LocalTransport, deployment: Deployment
+) -> None:
+    passes: list[Pass] = []
+    progress: list[Progress] = []
+    profiler = Profiler(BOARD, transport, deployment, space, passes=4)
+    profile = profiler.run(on_pass=passes.append, on_progress=progress.append, command="nas profile here")
+    check(profile, space)
+    assert profile.passes == 4
+    assert [p.index for p in passes] == [p.number for p in passes] == [0, 1, 2, 3]
+    assert all(len(p.runs) == profiler.networks for p in passes)
+    assert [p.visits_done for p in progress] == list(range(1, 4 * profiler.networks + 1))
+    assert progress[-1].visits == progress[-1].visits_done
+    assert progress[-1].remaining_s == 0
+    identity = profile.table.identity
+    assert (identity.board, identity.engine, identity.dtype, identity.threads) == ("here", "ncnn", "fp32", 1)
+    assert profile.table.provenance.command == "nas profile here"
+    orders = [list(p.runs) for p in passes]
+    assert orders[0] != orders[1]
+    assert [Pass.from_dict(p.to_dict()) for p in passes] == passes
+
+
+def test_an_interrupted_profile_goes_on_where_it_was(
+    space: SearchSpace, transport: LocalTransport, deployment: Deployment
+) -> None:
+    saved: list[Pass] = []
+
+    def save_two(finished: Pass) -> None:
+        saved.append(finished)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    first = Profiler(BOARD, transport, deployment, space, passes=5)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(on_pass=save_two)
+    kept = list(saved)
+    second = Profiler(BOARD, transport, deployment, space, passes=5)
+    assert second.plan_digest == first.plan_digest
+    profile = second.run(done=[Pass.from_dict(p.to_dict()) for p in kept], on_pass=saved.append)
+    assert [p.index for p in saved] == [0, 1, 2, 3, 4]
+    assert all(entry.samples % 5 == 0 for entry in profile.table.entries.values())
+    check(profile, space)
+
+
+def test_the_plan_is_another_where_the_board_or_the_seed_is(
+    space: SearchSpace, transport: LocalTransport, deployment: Deployment
+) -> None:
+    def digest(board: Board, seed: int = 0) -> str:
+        return Profiler(board, transport, deployment, space, seed=seed).plan_digest
+
+    digests = {digest(BOARD), digest(dataclasses.replace(BOARD, threads=2)), digest(BOARD, seed=1)}
+    assert len(digests) == 3
+
+
+def test_a_killed_runner_is_started_again(
+    space: SearchSpace, transport: LocalTransport, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids: list[int] = []
+    opened = RunnerSession.__init__
+
+    def remember(self: RunnerSession, *args: object) -> None:
+        opened(self, *args)  # type: ignore[arg-type]
+        pids.append(self.facts["pid"])
+
+    monkeypatch.setattr(RunnerSession, "__init__", remember)
+    passes: list[Pass] = []
+
+    def kill_once(progress: Progress) -> None:
+        if progress.visits_done == 7:
+            os.kill(pids[0], signal.SIGKILL)
+
+    profiler = Profiler(BOARD, transport, deployment, space, passes=3)
+    profile = profiler.run(on_pass=passes.append, on_progress=kill_once)
+    assert len(pids) == 2
+    assert profile.skipped == ()
+    assert [len(p.runs) for p in passes] == [profiler.networks] * 3
+    check(profile, space)
+
+
+CRASH = """
+load, measured = runner.Runner.do_load, []
+def do_load(self, name, model, shape):
+    if {condition}:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    load(self, name, model, shape)
+runner.Runner.do_load = do_load
+"""
+
+
+def test_a_network_that_crashes_the_engine_is_skipped_and_its_ops_timed_alone(
+    space: SearchSpace, transport: LocalTransport, bend: Bend
+) -> None:
+    # Every cover network that holds the widest 5x5 op dies; the op itself does not, when alone.
+    victim = "ConvolutionDepthWise s1.b0.dw 1 1 s1.b0.expand:0 s1.b0.dw:0.raw 0=32 1=5"
+    bent = bend(CRASH.format(condition=f"{victim!r} in model"))
+    profile = Profiler(BOARD, transport, bent, space, passes=2).run()
+    assert profile.skipped
+    assert all("exit status -11" in why for why in profile.skipped)
+    check(profile, space)
+
+
+def test_ops_that_always_crash_are_listed(space: SearchSpace, transport: LocalTransport, bend: Bend) -> None:
+    bent = bend(CRASH.format(condition="'0=32 1=5 11=5 3=2' in model"))
+    with pytest.raises(RunnerCrashed, match="depthwise:32x8x8>32x4x4:k5x5") as caught:
+        Profiler(BOARD, transport, bent, space, passes=2).run()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_engine_that_never_works_is_told_soon(space: SearchSpace, transport: LocalTransport, bend: Bend) -> None:
+    with pytest.raises(RunnerCrashed, match="whatever it runs"):
+        Profiler(BOARD, transport, bend(CRASH.format(condition="True")), space, passes=2).run()
+
+
+def test_networks_that_do_not_fit_are_run_in_groups(space: SearchSpace, transport: LocalTransport, bend: Bend) -> None:
+    bent = bend(
+        "state = runner.read_state\n"
+        "runner.read_state = lambda cores: {**state(cores), 'free_bytes': 6000000}\n"
+        "runner.resident_bytes = lambda sizes=iter(range(0, 10**12, 10**6)): next(sizes)\n"
+    )
+    passes: list[Pass] = []
+    profiler = Profiler(BOARD, transport, bent, space, passes=4)
+    profile = profiler.run(on_pass=passes.append)
+    check(profile, space)
+    assert max(len(p.runs) for p in passes) == 3
+    visits = [(p.index, name) for p in passes for name in p.runs]
+    assert len(visits) == len(set(visits)) == 4 * profiler.networks
+    assert [p.number for p in passes] == list(range(len(passes)))
+    again: list[Pass] = []
+    profiler.run(done=passes[:-2], on_pass=again.append)
+    assert {(p.index, name) for p in again for name in p.runs} == {
+        (p.index, name) for p in passes[-2:] for name in p.runs
+    }
+
+
+def test_where_time_repeats_exactly_two_passes_are_enough(
+    space: SearchSpace, transport: LocalTransport, bend: Bend
+) -> None:
+    clock = "runner.perf_counter_ns = lambda ticks=iter(range(0, 10**12, 1000)): next(ticks)\n"
+    profile = Profiler(BOARD, transport, bend(clock), space).run()
+    assert profile.deterministic
+    assert profile.passes == 2
+    check(profile, space)
+
+
+def test_where_time_is_noisy_there_are_many(
+    space: SearchSpace, transport: LocalTransport, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latency.rounds.STEADY_SPREAD", -1.0)
+    monkeypatch.setattr("latency.rounds.WANTED_S", 0.0)
+    profile = Profiler(BOARD, transport, deployment, space).run()
+    assert not profile.deterministic
+    assert profile.passes == 48
+    assert profile.table.calibration.split_half_pct is not None
+
+
+def test_two_profilers_never_share_a_board(
+    space: SearchSpace, transport: LocalTransport, deployment: Deployment
+) -> None:
+    with (
+        RunnerSession(transport, deployment, BOARD, ENGINE),
+        pytest.raises(BoardBusy, match=f"board here is being measured by .*pid {os.getpid()}"),
+    ):
+        Profiler(BOARD, transport, deployment, space, passes=1).run()
+    check(Profiler(BOARD, transport, deployment, space, passes=1).run(), space)
+
+
+def test_a_silent_board_is_a_lost_one(
+    space: SearchSpace, transport: LocalTransport, bend: Bend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latency.session.PATIENCE_S", 1.0)
+    hangs = "import time\nrunner.Runner.do_measure = lambda self, **_: time.sleep(3)\n"
+    with pytest.raises(ConnectionLost, match="did not answer for 1 s"):
+        Profiler(BOARD, transport, bend(hangs), space, passes=1).run()
+
+
+def test_nonsense_from_the_board_is_told(transport: LocalTransport, bend: Bend) -> None:
+    with pytest.raises(RunnerCrashed, match="nonsense: 'Welcome to pi4"):
+        RunnerSession(transport, bend("print('Welcome to pi4', flush=True)"), BOARD, ENGINE)
+
+
+@pytest.mark.parametrize(("name", "value"), [("passes", 0), ("calibration_networks", 1)])
+def test_bad_settings_are_refused(
+    space: SearchSpace, transport: LocalTransport, deployment: Deployment, name: str, value: int
+) -> None:
+    with pytest.raises(LatencyError, match=f"{name} is {value}"):
+        Profiler(BOARD, transport, deployment, space, **{name: value})
+
+
+def test_one_number_format_per_board(space: SearchSpace, transport: LocalTransport, deployment: Deployment) -> None:
+    for dtype in ("fp16", "bf16"):
+        board = dataclasses.replace(BOARD, dtype=dtype)
+        profile = Profiler(board, transport, deployment, space, passes=1).run()
+        assert profile.table.identity.dtype == dtype
+        assert np.isfinite(profile.table.scale)

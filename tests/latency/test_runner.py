@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latency import runner
+from latency.engines import get_engine
+from nas.blocks.mbconv import mbconv
+from nas.blocks.shuffle_v2 import shuffle_v2
+from nas.graph import Graph
+
+ENGINE = get_engine("ncnn")
+
+
+class Talk:
+    """A real runner process, spoken to without any of our own client code."""
+
+    def __init__(self, lock: Path) -> None:
+        self.lock = str(lock)
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", runner.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def read(self) -> dict[str, Any]:
+        assert self.process.stdout
+        return dict(json.loads(self.process.stdout.readline()))
+
+    def hello(self, **changed: Any) -> dict[str, Any]:
+        settings = {"engine": "ncnn", "threads": 1, "cores": [], "dtype": "fp32", "lock": self.lock, "owner": "tester"}
+        return self.ask(do="hello", **{**settings, **changed})
+
+    def close(self) -> int:
+        assert self.process.stdin
+        self.process.stdin.close()
+        status = self.process.wait(20)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream
+            stream.close()
+        return status
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Iterator[Talk]:
+    made = Talk(tmp_path / "lock")
+    yield made
+    if made.process.poll() is None:
+        made.close()
+
+
+def branching() -> Graph:
+    g = Graph((3, 16, 16))
+    x = g.conv(g.input, 8, kernel=3, act="relu6", path="stem")
+    x = mbconv(g, x, 8, se=True, path="block")
+    x = shuffle_v2(g, x, 8, path="unit")
+    g.linear(g.global_pool(x, path="pool"), 4, path="fc")
+    return g
+
+
+def test_tells_the_board_and_pins_the_cores(talk: Talk) -> None:
+    core = min(os.sched_getaffinity(0))
+    answer = talk.hello(cores=[core])
+    assert answer["ok"]
+    assert answer["protocol"] == runner.PROTOCOL
+    assert answer["facts"]["cores"] == [core]
+    assert os.sched_getaffinity(talk.process.pid) == {core}
+    assert answer["facts"]["engine_version"]
+    assert answer["state"]["free_bytes"] > 0
+    assert talk.close() == 0
+
+
+def test_times_every_op_of_a_branching_network(talk: Talk) -> None:
+    model = ENGINE.build(branching())
+    talk.hello()
+    plain = talk.ask(do="load", name="plain", model=model.model, shape=model.input_shape)
+    stamped = talk.ask(do="load", name="timed", model=model.timed_model, shape=model.input_shape)
+    assert plain["ok"]
+    assert plain["order"] == []
+    assert sorted(stamped["order"]) == list(range(len(model.stamps)))
+    first = talk.ask(do="measure", names=["timed", "plain"], runs=3, warm=1)
+    second = talk.read()
+    assert (first["name"], second["name"]) == ("timed", "plain")
+    assert [len(run) for run in first["timed"]] == [len(model.stamps) + 1] * 3
+    assert all(interval > 0 for run in first["timed"] for interval in run)
+    assert len(second["whole"]) == 3
+    assert first["whole"] == second["timed"] == []
+    assert "load" in talk.read()["state"]
+
+
+def test_networks_come_and_go(talk: Talk) -> None:
+    model = ENGINE.build(branching())
+    talk.hello()
+    for _ in range(5):
+        talk.ask(do="load", name="n", model=model.timed_model, shape=model.input_shape)
+        assert talk.ask(do="measure", names=["n"], runs=1, warm=1)["ok"]
+        talk.read()
+        assert talk.ask(do="unload", names=["n", "never loaded"])["ok"]
+    refused = talk.ask(do="measure", names=["n"], runs=1, warm=0)
+    assert not refused["ok"]
+    assert "'n'" in refused["message"]
+
+
+def test_lives_on_after_a_bad_request(talk: Talk) -> None:
+    assert talk.ask(do="load", name="x", model="", shape=[3, 8, 8])["kind"] == "request"
+    assert talk.ask(do="dance")["kind"] == "request"
+    assert talk.hello(engine="tflite")["kind"] == "engine"
+    assert talk.hello()["ok"]
+    assert talk.ask(do="load", name="x", model="nonsense", shape=[3, 8, 8])["kind"] == "engine"
+    assert talk.ask(do="measure")["kind"] == "request"
+    assert talk.ask(do="state")["ok"]
+
+
+def test_the_lock_names_its_holder_and_goes_with_it(talk: Talk) -> None:
+    talk.hello(owner="ada on host one")
+    other = Talk(Path(talk.lock))
+    refused = other.hello()
+    assert refused["kind"] == "busy"
+    assert "ada on host one" in refused["message"]
+    assert str(talk.process.pid) in refused["message"]
+    talk.process.send_signal(signal.SIGKILL)
+    talk.process.wait(20)
+    assert other.hello()["ok"]
+    assert other.close() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ends_on_sigterm_but_not_on_ctrl_c(talk: Talk, number: signal.Signals) -> None:
+    talk.hello()
+    talk.process.send_signal(number)
+    if number is signal.SIGTERM:
+        assert talk.process.wait(20) == -signal.SIGTERM
+    else:
+        assert talk.ask(do="state")["ok"]
+        assert talk.close() == 0
+
+
+def test_reads_what_a_board_says_of_itself(tmp_path: Path) -> None:
+    recorded = tmp_path / "meminfo"
+    recorded.write_text("MemTotal:        3884368 kB\nMemAvailable:    3201234 kB\n")
+    text = runner.read_text(str(recorded))
+    assert runner.number_after("MemAvailable:", text) == 3201234
+    assert runner.number_after("SwapTotal:", text) is None
+    assert runner.read_text(str(tmp_path / "absent")) == ""
+    state = runner.read_state([0])
+    assert set(state) == {"governor", "mhz", "celsius", "throttled", "load", "free_bytes"}
+
+
+def test_runs_on_an_old_python(tmp_path: Path) -> None:
+    """The board's Python may be 3.9: no newer syntax, nothing but the standard library at import."""
+    source = Path(runner.__file__).read_text()
+    import ast
+
+    tree = ast.parse(source, feature_version=(3, 9))
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert imported <= set(sys.stdlib_module_names) | {"__future__"}

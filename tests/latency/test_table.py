@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latency.errors import InvalidTable
+from latency.table import Calibration, Entry, Identity, LatencyTable, Provenance, SpaceMark
+
+IDENTITY = Identity("pi4", "Raspberry Pi 4", "aarch64", "ncnn", "1.0", "fp32", 1, (0, 1), "performance")
+ENTRIES = st.dictionaries(
+    st.text(min_size=1, max_size=12),
+    st.builds(
+        Entry,
+        ms=st.floats(0, 1e6, allow_subnormal=False),
+        spread=st.floats(0, 10),
+        samples=st.integers(0, 10**6),
+    ),
+    max_size=5,
+)
+
+
+def table(entries: dict[str, Entry] | None = None, *, scale: float = 1.25, space: str = "s") -> LatencyTable:
+    return LatencyTable(
+        identity=IDENTITY,
+        entries=entries if entries is not None else {"a": Entry(1.0, 0.02, 48), "b": Entry(0.5, 0.1, 96)},
+        offset_ms=0.25,
+        calibration=Calibration(scale, 8, 1.5, None),
+        provenance=Provenance("2026-01-01T00:00:00+00:00", "nas profile", (SpaceMark(space, "d"),), 3, 48, 9.5, "ff"),
+    )
+
+
+@given(ENTRIES)
+def test_json_round_trip_keeps_value_and_digest(entries: dict[str, Entry]) -> None:
+    made = table(entries)
+    back = LatencyTable.from_json(made.to_json())
+    assert back == made
+    assert back.digest == made.digest
+
+
+def test_the_digest_follows_the_content() -> None:
+    assert table().digest == table().digest
+    assert table().digest != table(scale=1.26).digest
+
+
+def test_entries_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        table().entries["a"] = Entry(0.0, 0.0, 0)  # type: ignore[index]
+
+
+Damage = Callable[[dict[str, Any]], Any]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: "{", "no JSON"),
+        (lambda d: "[]", "format"),
+        (lambda d: {"nodes": []}, "format"),
+        (lambda d: {**d, "version": 2}, "version 2.*update lightnas"),
+        (lambda d: {k: v for k, v in d.items() if k != "offset_ms"}, "offset_ms is missing"),
+        (lambda d: {**d, "offset_ms": 7.0}, "digest"),
+        (lambda d: {**d, "digest": "0" * 64}, "digest"),
+        (lambda d: {**d, "entries": {**d["entries"], "a": [0.1, 0.02, 48]}}, "digest"),
+        (lambda d: {**d, "entries": {"a": [1.0, 0.1]}}, "entry a"),
+        (lambda d: {**d, "entries": {"a": [-1.0, 0.1, 3]}}, "a ms"),
+        (lambda d: {**d, "entries": {"a": ["1", 0.1, 3]}}, "a ms"),
+        (lambda d: {**d, "entries": {"a": [True, 0.1, 3]}}, "a ms"),
+        (lambda d: json.dumps({**d, "offset_ms": float("nan")}), "offset_ms"),
+        (lambda d: {**d, "entries": []}, "object"),
+        (lambda d: {**d, "identity": {**d["identity"], "threads": "one"}}, "threads"),
+        (lambda d: {**d, "calibration": {**d["calibration"], "scale": 0}}, "scale"),
+        (lambda d: {**d, "provenance": {**d["provenance"], "spaces": [3]}}, "damaged"),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_one_clear_line(damage: Damage, message: str) -> None:
+    damaged = damage(json.loads(table().to_json()))
+    text = damaged if isinstance(damaged, str) else json.dumps(damaged)
+    with pytest.raises(InvalidTable, match=message) as caught:
+        LatencyTable.from_json(text, source="pi4.json")
+    assert str(caught.value).startswith("pi4.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_merging_keeps_each_ops_own_time_and_prefers_the_newer() -> None:
+    old = table({"a": Entry(1.0, 0.1, 5), "b": Entry(2.0, 0.1, 5)}, scale=1.5, space="one")
+    new = table({"b": Entry(4.0, 0.1, 5), "c": Entry(1.0, 0.1, 5)}, scale=1.2, space="two")
+    both = old.merge(new)
+    times = {key: entry.ms * both.scale for key, entry in both.entries.items()}
+    assert times == pytest.approx({"a": 1.5, "b": 4.8, "c": 1.2})
+    assert [mark.name for mark in both.provenance.spaces] == ["one", "two"]
+
+
+def test_tables_of_different_identity_are_never_mixed() -> None:
+    other = replace(table(), identity=replace(IDENTITY, threads=4, governor="powersave"))
+    with pytest.raises(InvalidTable, match=r"threads: 1, 4; governor: 'performance', 'powersave'"):
+        table().merge(other)

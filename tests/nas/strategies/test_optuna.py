@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import logging
+import warnings
+
+import pytest
+
+from nas.contracts import play, smooth_objective
+from nas.cost import flops_model
+from nas.errors import UnknownPlugin
+from nas.objective import Budget
+from nas.space import SearchSpace
+from nas.strategies.optuna import OptunaStrategy
+from nas.trial import Trial
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_samplers_learn(macro: SearchSpace, sampler: str) -> None:
+    objective = smooth_objective(macro)
+
+    def late(strategy_seed: int) -> float:
+        made = play(lambda: OptunaStrategy(macro, (), strategy_seed, sampler=sampler), objective, 100)
+        rewards = [t.reward for t in made if t.reward is not None]
+        return sum(rewards[-25:]) / 25 - sum(rewards[:10]) / 10
+
+    assert sum(late(seed) for seed in range(3)) / 3 > 0.1
+
+
+def test_nsga2_generations_are_logged(macro: SearchSpace) -> None:
+    made = play(lambda: OptunaStrategy(macro, (), 0, sampler="nsga2"), smooth_objective(macro), 50)
+    generations = [v for t in made for k, v in t.attrs["trial"].items() if "generation" in k]
+    assert max(generations) >= 1
+    assert any(t.attrs["study"] for t in made)
+
+
+def test_what_breaks_a_budget_is_replaced_and_the_study_learns_the_replacement(macro: SearchSpace) -> None:
+    cost = flops_model(macro)
+    budgets = [Budget("flops", cost.minimum()[0] * 1.5, cost)]
+    strategy = OptunaStrategy(macro, budgets, 0, sampler="tpe")
+    for n in range(15):
+        row = strategy.ask(n)
+        assert budgets[0].allows(row[None]).all()
+        assert list(strategy._study.trials[n].params.values()) == row.tolist()
+        strategy.tell(Trial(n, tuple(int(v) for v in row)).complete(0.5, 0.5, 0.0, {}))
+    assert len(strategy._study.trials) == 15
+
+
+def test_failed_trials_are_told_as_failed(macro: SearchSpace) -> None:
+    strategy = OptunaStrategy(macro, (), 0, sampler="tpe")
+    row = strategy.ask(0)
+    strategy.tell(Trial(0, tuple(int(v) for v in row)).failed("x", 0.0))
+    assert strategy._study.trials[0].state.name == "FAIL"
+
+
+def test_it_is_silent(macro: SearchSpace, capfd: pytest.CaptureFixture[str]) -> None:
+    level = logging.getLogger("optuna").level
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        play(lambda: OptunaStrategy(macro, (), 0, sampler="gp"), smooth_objective(macro), 12)
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger("optuna").level == level
+
+
+def test_unknown_samplers_are_listed(macro: SearchSpace) -> None:
+    with pytest.raises(UnknownPlugin, match="there are tpe, nsga2, gp"):
+        OptunaStrategy(macro, sampler="cmaes")
