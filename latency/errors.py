@@ -7,6 +7,8 @@ LatencyError
 ├── BoardUnfit           no Python, 32-bit userland, old glibc, no wheel, no space
 ├── BoardBusy            another profiler holds the board's lock
 ├── ConnectionLost       the link went away in the middle; starting again resumes
+│   └── process.ProcessEnded    the program on the board ended; the link works
+├── process.TransportTimeout    a step took too long; the link works
 ├── RunnerCrashed        the runner died (an engine segfault) or answered nonsense
 ├── InvalidTable         a table file is corrupt, foreign, or of another identity
 └── UnsupportedOp        the engine cannot run an op

@@ -129,7 +129,7 @@ class Rounds:
         self._session: RunnerSession | None = None
         self._networks: dict[str, Network] = {}
         self._strikes: dict[str, int] = {}
-        self._successes = 0
+        self._loads, self._measures = 0, 0
         self._started_s, self._visited, self._planned = 0.0, 0, 0
 
     @property
@@ -220,10 +220,11 @@ class Rounds:
             try:
                 used += self.session.load(name, network.model, timed=network.timed)
                 loaded.append(name)
+                self._loads += 1
             except UnsupportedOp as e:
                 self.skipped[name] = str(e)
             except RunnerCrashed as e:
-                again = [name] if self._crashed(name, e) else []
+                again = [name] if self._crashed(name, e, worked=self._loads > 0) else []
                 pending[:0] = [*loaded, *again]
                 loaded, used = [], 0
         return loaded
@@ -239,12 +240,12 @@ class Rounds:
             try:
                 for name, result in self.session.measure(left, runs=1, warm=0 if self.steady else 1):
                     runs[name] = result
-                    self._successes += 1
+                    self._measures += 1
                     self._report()
                 break
             except RunnerCrashed as e:
                 left = [n for n in left if n not in runs]
-                self._crashed(left[0] if left else "", e)
+                self._crashed(left[0] if left else "", e, worked=self._measures > 0)
                 group[:] = self._load([n for n in group if n not in self.skipped], limited=False)
                 left = [n for n in left if n in group]
             except UnsupportedOp as e:
@@ -261,11 +262,14 @@ class Rounds:
                 self._on_pass(finished)
         return seconds
 
-    def _crashed(self, name: str, error: RunnerCrashed) -> bool:
-        """Notes a death of the runner while it had `name`; whether that network gets another chance."""
+    def _crashed(self, name: str, error: RunnerCrashed, *, worked: bool) -> bool:
+        """Notes a death of the runner while it had `name`; whether that network gets another chance.
+
+        `worked` tells that what it died on (loading or measuring) has worked for some network.
+        """
         self.close()
         self._strikes[name] = self._strikes.get(name, 0) + 1
-        if not self._successes and sum(self._strikes.values()) >= _MANY:
+        if not worked and sum(self._strikes.values()) >= _MANY:
             raise RunnerCrashed(f"the runner dies whatever it runs; check the engine on the board: {error}") from error
         if self._strikes[name] < _STRIKES:
             return True

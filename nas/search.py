@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -151,7 +152,8 @@ class Search:
                 self._absorb(self.executor.stop(self._grace_s))
         except KeyboardInterrupt:
             stopped = Stopped.INTERRUPTED
-            self._absorb(self.executor.stop(self._grace_s))
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C: without waiting
+                self._absorb(self.executor.stop(self._grace_s))
         finally:
             self.executor.close()
         if self._failed and not self._complete and stopped in (Stopped.DONE, Stopped.EXHAUSTED):

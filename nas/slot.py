@@ -38,7 +38,6 @@ def evaluate(evaluator: Evaluator, space: SearchSpace, task: dict[str, Any], sen
 
     workdir = Path(task["workdir"])
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         found = evaluator.evaluate(
             Architecture(space, tuple(task["encoding"])), seed=task["seed"], workdir=workdir, report=report
         )
@@ -53,6 +52,15 @@ def evaluate(evaluator: Evaluator, space: SearchSpace, task: dict[str, Any], sen
     if not 0.0 <= found.accuracy <= 1.0:
         return {"failed": f"evaluator {evaluator.name} returned the accuracy {found.accuracy}, outside [0, 1]"}
     return {"accuracy": float(found.accuracy), "extras": dict(found.extras)}
+
+
+def make_folder(task: dict[str, Any]) -> dict[str, Any] | None:
+    """Make the trial's folder; the message that ends the search if that is impossible."""
+    try:
+        Path(task["workdir"]).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        return {"fatal": f"cannot make the folder {task['workdir']}: {e.strerror or e}"}
+    return None
 
 
 def die_with_parent(parent: int) -> None:
@@ -92,7 +100,8 @@ def main() -> None:
         return
     send({"ready": True})
     while True:
-        send(evaluate(evaluator, space, json.loads(lines.get()), send))
+        task = json.loads(lines.get())
+        send(make_folder(task) or evaluate(evaluator, space, task, send))
 
 
 if __name__ == "__main__":

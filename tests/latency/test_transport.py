@@ -38,7 +38,7 @@ def alive(pid: int) -> bool:
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latency.transport.GRACE_S", 0.3)
-    monkeypatch.setattr("latency.ssh.GRACE_S", 0.3)
+    monkeypatch.setattr("latency.ssh.transport.GRACE_S", 0.3)
 
 
 ECHO = "import sys\nfor line in sys.stdin:\n    print(line.rstrip('\\n')[::-1], flush=True)\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from nas.candidates import Candidates
 from nas.cost import flops_model, params_model
 from nas.errors import SpaceExhausted
 from nas.objective import Budget
-from nas.space import SearchSpace
+from nas.space import Encoding, SearchSpace
 from nas.spaces import build_space
 
 MACRO = build_space("nas-bench-macro")
@@ -25,6 +26,17 @@ def limited(space: SearchSpace, flops: float, params: float | None = None) -> Ca
     if params is not None:
         budgets.append(Budget("params", params * PARAMS[space.name].maximum()[0], PARAMS[space.name]))
     return Candidates(space, budgets)
+
+
+def exhaust(
+    candidates: Candidates,
+    propose: Callable[[Encoding, np.random.Generator], Encoding],
+    row: Encoding,
+    rng: np.random.Generator,
+) -> None:
+    while True:
+        row = propose(row, rng)
+        candidates.mark(row)
 
 
 @settings(deadline=None, max_examples=25)
@@ -56,10 +68,9 @@ def test_every_network_is_proposed_once_then_the_space_is_exhausted(how: str) ->
     candidates, rng = limited(MACRO, 0.4), np.random.default_rng(0)
     row = candidates.sample(rng)
     candidates.mark(row)
+    propose = candidates.near if how == "near" else lambda _, rng: candidates.sample(rng)
     with pytest.raises(SpaceExhausted, match=r"every network of nas-bench-macro inside the budget .* of them"):
-        while True:
-            row = candidates.sample(rng) if how == "sample" else candidates.near(row, rng)
-            candidates.mark(row)
+        exhaust(candidates, propose, row, rng)
     rows = np.concatenate(list(MACRO.enumerate()))
     inside = rows[candidates.feasible.contains(rows)]
     assert len(candidates) == len(np.unique(MACRO.canonical(inside), axis=0))
@@ -70,7 +81,7 @@ def test_near_is_at_the_smallest_distance_at_which_something_is_fresh() -> None:
     every = np.concatenate(list(MACRO.enumerate()))
     row = candidates.sample(rng)
     candidates.mark(row)
-    for _ in range(300):
+    for _ in range(150):
         found = candidates.near(row, rng)
         fresh = every[candidates.fresh(every)]
         assert (found != row).sum() == (fresh != row).sum(axis=1).min()
@@ -94,14 +105,13 @@ def test_the_last_networks_of_a_tight_joint_budget_are_found() -> None:
     wanted = sum(len(x) for x in candidates.feasible.rows())
     assert wanted > 1
     with pytest.raises(SpaceExhausted):
-        while True:
-            candidates.mark(candidates.sample(rng))
+        exhaust(candidates, lambda _, rng: candidates.sample(rng), least["flops"][1], rng)
     assert len(candidates) == wanted
 
 
 def test_memory_per_trial_is_bounded(light_nas: SearchSpace) -> None:
     candidates = Candidates(light_nas)
-    for row in light_nas.sample(np.random.default_rng(0), 20_000):
+    for row in light_nas.sample(np.random.default_rng(0), 4_000):
         candidates.mark(row)
     held = sys.getsizeof(candidates._seen) + sum(sys.getsizeof(key) for key in candidates._seen)
     assert held / len(candidates) <= 200

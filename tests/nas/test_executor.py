@@ -68,7 +68,7 @@ def test_what_concerns_one_architecture_fails_one_trial(
 def test_what_concerns_every_trial_ends_the_search(macro: SearchSpace, tmp_path: Path, raised: Exception) -> None:
     executor = InlineExecutor(macro, Odd(raised))
     executor.submit(task(tmp_path))
-    with pytest.raises(SearchError, match="no trial can be evaluated: .*(no pictures|No space left)"):
+    with pytest.raises(SearchError, match=r"no trial can be evaluated: .*(no pictures|No space left)"):
         executor.wait(1.0)
 
 

@@ -18,11 +18,11 @@ import paramiko
 from paramiko.pkey import UnknownKeyType
 from paramiko.ssh_exception import IncompatiblePeer
 
-from latency import known_hosts
 from latency.board import Board, parse_address
 from latency.errors import AuthenticationRefused, BoardUnreachable
 from latency.process import one_line
-from latency.ssh_config import HostConfig, lookup
+from latency.ssh import known_hosts
+from latency.ssh.config import HostConfig, lookup
 
 # Without a handler of its own, paramiko's log of each failure would reach the terminal beside our one line.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())

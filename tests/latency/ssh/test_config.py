@@ -11,7 +11,7 @@ import pytest
 
 from latency.board import parse_address
 from latency.errors import LatencyError
-from latency.ssh_config import HostConfig, lookup
+from latency.ssh.config import HostConfig, lookup
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A board over SSH. Only this module and `ssh_login` know paramiko.
+"""A board over SSH. Only this module and `login` know paramiko.
 
 Every step has a time limit (`Timeouts`), every failure is one of `latency.errors`, in one line. A keepalive asks the
 board every 15 s and gives the link up after 45 s without an answer, as OpenSSH's ServerAliveInterval does: TCP alone
@@ -25,7 +25,7 @@ import paramiko
 from latency.board import Board
 from latency.errors import BoardUnfit, ConnectionLost, LatencyError
 from latency.process import GRACE_S, Process, StreamProcess, TransportTimeout, encode_line, label, one_line
-from latency.ssh_login import DEFAULT_TIMEOUTS, Timeouts, close_links, open_links
+from latency.ssh.login import DEFAULT_TIMEOUTS, Timeouts, close_links, open_links
 from latency.transport import Completed, Transport, absolute
 
 _CHUNK_BYTES: Final = 65536

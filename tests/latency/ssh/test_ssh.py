@@ -30,7 +30,7 @@ from latency.errors import (
     LatencyError,
 )
 from latency.ssh import SshTransport
-from latency.ssh_login import Timeouts
+from latency.ssh.login import Timeouts
 from latency.transport import ProcessEnded, connect
 
 BOARD = Board("pi", "board")
@@ -466,7 +466,7 @@ def test_nothing_is_logged_to_the_terminal(ssh_home: Any, start_sshd: Any) -> No
         "try: connect(Board('pi', 'board'))\nexcept LatencyError as e: print(e)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
     )
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
