@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import re
 import socket
 import time
@@ -129,7 +128,6 @@ def run_demo(store: Store, folder: Path, view: View, *, trials: int = TRIALS, ep
                 plan,
                 trial,
                 epochs=FINAL_EPOCHS,
-                threads=min(4, len(os.sched_getaffinity(0))),
                 report=on_epoch,
             )
         remember_training(store, record, winner)

@@ -79,7 +79,7 @@ def gaps(benchmark: Benchmark, strategy_name: str, seed: int, evaluations: int) 
         recorded = benchmark.accuracy[int("".join(map(str, row)), 3)]
         observed = float(recorded[rng(seed, number, SEED_DRAW).integers(3)])
         mean = float(recorded.mean())
-        trial = Trial(number, tuple(int(v) for v in row), attrs=strategy.attrs(number))
+        trial = Trial(number, tuple(row.tolist()), attrs=strategy.attrs(number))
         strategy.tell(trial.complete(observed / 100, observed / 100, 0.0, {}))
         best_seen = max(best_seen, mean)
         if observed > best_observed:

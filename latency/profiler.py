@@ -112,7 +112,7 @@ class Profiler:
         transport: an open link to it.
         deployment: the runner on it.
         space: whose ops are wanted.
-        passes: over all networks; None chooses (2 where time is deterministic, else 48 to 192).
+        passes: over all networks; None chooses (3 where time is deterministic, else 48 to 192).
         calibration_networks: random networks run whole, at least 2.
         seed: of those networks and of the shuffles.
     """

@@ -18,9 +18,12 @@ from latency.engines import EngineModel
 from latency.errors import LatencyError, RunnerCrashed, UnsupportedOp
 from latency.session import RunnerSession, Runs
 
-STEADY_SPREAD: Final = 0.001
-"""Where the middle half of a network's repeated runs lies within this share of their median, time is deterministic."""
-STEADY_PASSES: Final = 2
+STEADY_SPREAD: Final = 0.003
+"""Where the middle half of a network's repeated runs lies within this share of their median, time is deterministic.
+
+An emulator that counts instructions stays below 0.0025 (interrupts differ); a real CPU does not.
+"""
+STEADY_PASSES: Final = 3
 NOISY_PASSES: Final = (48, 96, 192)
 """Passes where time is noisy: the least, or more where they take no longer than `WANTED_S`."""
 WANTED_S: Final = 20.0
@@ -130,7 +133,7 @@ class Rounds:
         self._networks: dict[str, Network] = {}
         self._strikes: dict[str, int] = {}
         self._loads, self._measures = 0, 0
-        self._started_s, self._visited, self._planned = 0.0, 0, 0
+        self._measuring_s, self._visited, self._resumed, self._planned = 0.0, 0, 0, 0
 
     @property
     def session(self) -> RunnerSession:
@@ -150,7 +153,7 @@ class Rounds:
 
         Args:
             networks: those to visit; names are distinct.
-            passes: how many; None chooses: 2 where time is deterministic, else 48 to 192.
+            passes: how many; None chooses: 3 where time is deterministic, else 48 to 192.
 
         Returns:
             How many passes there are now.
@@ -166,7 +169,7 @@ class Rounds:
         earlier = max((p.index + 1 for p in self.passes if any(n in p.runs for n in names)), default=0)
         total = passes or max(STEADY_PASSES if self.steady else NOISY_PASSES[0], earlier)
         chosen = bool(passes) or self.steady
-        self._started_s, self._visited = time.monotonic(), 0
+        self._measuring_s, self._visited, self._resumed = 0.0, 0, 0
         start, stop = 0, total
         while start < total:
             pending = self._shuffled([n for n in names if self._lacks(n, range(start, stop))], start)
@@ -198,8 +201,8 @@ class Rounds:
         return [names[i] for i in rng.permutation(len(names))]
 
     def _looks_steady(self, names: Sequence[str]) -> bool:
-        """Repeats the network with the fewest ops."""
-        for name in sorted(names, key=lambda n: len(self._networks[n].model.stamps)):
+        """Repeats the network with the most ops: in a short one a single interrupt counts."""
+        for name in sorted(names, key=lambda n: -len(self._networks[n].model.stamps)):
             group = self._load([name])
             if group:
                 runs = [r for _ in range(9) for _, v in self.session.measure(group, runs=1, warm=0) for r in _totals(v)]
@@ -232,16 +235,17 @@ class Rounds:
     def _visit(self, index: int, group: list[str]) -> float | None:
         """One pass over the loaded networks that lack it; its seconds, or None if there was nothing to do."""
         left = self._shuffled([n for n in group if (index, n) not in self._have], index)
+        self._resumed += len(group) - len(left)
         self._visited += len(group) - len(left)
         if not left:
             return None
         started_s, runs = time.monotonic(), dict[str, Runs]()
         while left:
             try:
-                for name, result in self.session.measure(left, runs=1, warm=0 if self.steady else 1):
+                for name, result in self.session.measure(left, runs=1, warm=1):
                     runs[name] = result
                     self._measures += 1
-                    self._report()
+                    self._report(self._measuring_s + time.monotonic() - started_s)
                 break
             except RunnerCrashed as e:
                 left = [n for n in left if n not in runs]
@@ -253,6 +257,7 @@ class Rounds:
                 self.skipped[left.pop(0)] = str(e)
                 group[:] = [n for n in group if n not in self.skipped]
         seconds = time.monotonic() - started_s
+        self._measuring_s += seconds
         if runs:
             number = max((p.number for p in self.passes), default=-1) + 1
             finished = Pass(number, index, runs, self.session.state, seconds)
@@ -276,11 +281,11 @@ class Rounds:
         self.skipped[name] = str(error)
         return False
 
-    def _report(self) -> None:
+    def _report(self, measuring_s: float) -> None:
         self._visited += 1
         if self._on_progress:
             done, planned = self._visited, max(self._planned, self._visited)
-            each_s = (time.monotonic() - self._started_s) / done
+            each_s = measuring_s / (done - self._resumed)
             count = len(self._networks) - len(self.skipped)
             self._on_progress(Progress(done, planned, planned // max(1, count), count, each_s * (planned - done)))
 

@@ -61,7 +61,7 @@ def verify(
         deployment: the runner on it.
         graphs: the networks; equal ones are run once.
         table: what to compare with.
-        passes: runs of each network; None chooses (2 where time is deterministic, else 48 to 192).
+        passes: runs of each network; None chooses (3 where time is deterministic, else 48 to 192).
         seed: of the shuffles.
         on_progress: called after each visit of a network.
 

@@ -69,7 +69,7 @@ def play(
         except SpaceExhausted:
             break
         attrs = json.loads(json.dumps(dict(strategy.attrs(number))))
-        trial, accuracy = Trial(number, tuple(int(v) for v in row), attrs=attrs), objective(row)
+        trial, accuracy = Trial(number, tuple(row.tolist()), attrs=attrs), objective(row)
         made.append(trial.failed("made up", 0.0) if accuracy is None else trial.complete(accuracy, accuracy, 0.0, {}))
     return made
 

@@ -24,7 +24,7 @@ class Estimate:
     """What a search is going to cost.
 
     Attributes:
-        trial_seconds: per candidate timed, of its whole evaluation with `parallel` running at once.
+        trial_seconds: per candidate timed, of its whole evaluation while `parallel` run at once.
         hours: of the whole search.
         failures: reasons why candidates failed.
     """
@@ -46,8 +46,8 @@ def estimate(
 ) -> Estimate:
     """Time random candidates for an epoch and scale to the search.
 
-    Each is stopped after its second report (an evaluation's first step also loads the data): the trial is reckoned as
-    its first step plus the others at the pace of the second. Nothing is kept of it.
+    Each is stopped after its second report: a first step also starts a process and loads the data, which a search
+    pays once per process. Nothing is kept of it.
 
     Args:
         space: what is searched.
@@ -76,7 +76,7 @@ def estimate(
                     row = pool.sample(rng(seed, number, _DRY_RUN))
                     clocks[number] = _Clock(time.monotonic())
                     running.add(number)
-                    encoding = tuple(int(v) for v in row)
+                    encoding = tuple(row.tolist())
                     executor.submit(Task(number, encoding, seed, Path(scratch) / str(number)))
                 for report in executor.wait(_TICK_S):
                     if report.number in running and clocks[report.number].hear(report):
@@ -89,8 +89,9 @@ def estimate(
             executor.close()
     if not clocks:
         raise SearchError(f"no candidate could be evaluated: {failures[0]}")
-    seconds = tuple(clock.trial_seconds() for clock in clocks.values())
-    hours = sum(seconds) / len(seconds) * trials / min(parallel, trials) / 3600
+    seconds = tuple(clock.trial_seconds for clock in clocks.values())
+    start_up = max(clock.start_up for clock in clocks.values())
+    hours = (start_up + sum(seconds) / len(seconds) * trials / min(parallel, trials)) / 3600
     return Estimate(seconds, hours, tuple(failures))
 
 
@@ -113,6 +114,17 @@ class _Clock:
             self.first = now
         return isinstance(report, Outcome) or self.heard >= 2
 
+    @property
+    def pace(self) -> float:
+        """Seconds a step: the second's, or the first's where there is no other."""
+        return self.second - self.first if self.heard >= 2 else self.first - self.started
+
+    @property
+    def start_up(self) -> float:
+        """What the first step took beyond the pace: a process's imports and data, once per process."""
+        return max(0.0, self.first - self.started - self.pace)
+
+    @property
     def trial_seconds(self) -> float:
-        """Of the whole trial."""
-        return self.first - self.started + (self.steps - 1) * (self.second - self.first)
+        """Of a whole trial in a process that runs already."""
+        return self.steps * self.pace

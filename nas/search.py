@@ -216,7 +216,7 @@ class Search:
             return False
         self._check_budgets(number, row)
         costs = {metric: model.one(row) for metric, model in self.costs.items()}
-        trial = Trial(number, tuple(int(v) for v in row), costs=costs, attrs=self.strategy.attrs(number))
+        trial = Trial(number, tuple(row.tolist()), costs=costs, attrs=self.strategy.attrs(number))
         self.log.started(trial)
         self._asked += 1
         self._running[number] = trial

@@ -96,7 +96,7 @@ class Annealing(Strategy):
 
     def state(self) -> Mapping[str, Any]:
         """Temperature of the last decision, accepted reward and encoding."""
-        accepted = None if self._accepted is None else [int(v) for v in self._accepted]
+        accepted = None if self._accepted is None else self._accepted.tolist()
         return {"temperature": self._temperature, "accepted_reward": self._reward, "accepted": accepted}
 
     def _t0(self) -> float:

@@ -77,6 +77,8 @@ class _FreshSampler(BaseSampler):
         self.distributions: dict[str, BaseDistribution] = {
             g.name: CategoricalDistribution(tuple(range(len(g.choices)))) for g in genes
         }
+        # What samplers would infer by comparing every trial's distributions, in the same order.
+        self._known = dict(sorted(self.distributions.items()))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self.distributions
@@ -87,7 +89,7 @@ class _FreshSampler(BaseSampler):
         row = np.zeros(len(self.distributions), dtype=np.uint8)
         for attempt in range(self.attempts):
             inner = self.build(seed32(self.seed, trial.number, Role.PROPOSE, attempt))
-            values = inner.sample_relative(study, trial, inner.infer_relative_search_space(study, trial))
+            values = inner.sample_relative(study, trial, self._known)
             for i, (name, distribution) in enumerate(self.distributions.items()):
                 value = values.get(name)
                 row[i] = inner.sample_independent(study, trial, name, distribution) if value is None else value

@@ -189,6 +189,7 @@ def test_a_foreign_or_damaged_log_is_refused(tmp_path: Path, trial: Trial, text:
         search(tmp_path, MemoryTrialLog([trial])).run()
 
 
+@pytest.mark.slow
 def test_memory_is_flat(tmp_path: Path) -> None:
     class Forgetful(MemoryTrialLog):
         def started(self, trial: Trial) -> None: ...

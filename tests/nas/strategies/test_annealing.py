@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,3 +95,12 @@ def test_start_is_the_first_proposal_and_must_keep_the_budget(macro: SearchSpace
 def test_senseless_temperatures_are_refused(macro: SearchSpace, options: dict[str, float], text: str) -> None:
     with pytest.raises(NasError, match=text):
         Annealing(macro, (), 0, **options)
+
+
+@pytest.mark.slow
+def test_on_nas_bench_macro_100_evaluations_come_within_6_hundredths_of_a_point(benchmark_data: Path) -> None:
+    script = Path(__file__).resolve().parents[3] / "benchmarks" / "search_efficiency.py"
+    command = [sys.executable, str(script), "--seeds", "100", "--strategies", "annealing", "--json"]
+    environment = {**os.environ, "LIGHTNAS_BENCHMARK_DATA": str(benchmark_data)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    assert json.loads(done.stdout)["seen@100"] <= 0.06
