@@ -63,7 +63,11 @@ def _result(facts: Mapping[str, Any]) -> str:
 
 def _hardware(facts: Mapping[str, Any]) -> str:
     board = facts["board"]
-    rows = [(k, v) for k, v in (board or {}).items() if v not in (None, "", [])]
+    rows = [
+        (k, ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else v)
+        for k, v in (board or {}).items()
+        if v not in (None, "", [], ())
+    ]
     body = _table(("fact", "value"), rows) if rows else "No board: the search had no latency budget.\n"
     budgets = ", ".join(f"{k} <= {v:g}" for k, v in facts["budgets"].items()) or "none"
     return f"## Board and budget\n\nBudgets: {budgets}.\n\n{body}"

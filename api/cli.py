@@ -53,7 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except typer.TyperException as e:
-        if not e.message:  # no command was named, and the help has been printed
+        if type(e).__name__ == "NoArgsIsHelpError":  # its message is the help; Typer exports no name for it
             print(e.format_message())
         else:
             print(f"error: {one_line(e.format_message())}", file=sys.stderr)
@@ -61,9 +61,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except LightnasError as e:
         print(f"error: {one_line(str(e))}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as e:
+        if not isinstance(e, BrokenPipeError) and not isinstance(e.__context__, BrokenPipeError):  # as Typer tells it
+            raise
         # The reader (`| head`) left; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except OSError as e:
         where = f"{e.filename}: " if e.filename else ""

@@ -90,20 +90,26 @@ def evaluator_options(spec: SearchSpec, settings: Settings) -> dict[str, Any]:
     return options
 
 
-def check_evaluator(spec: SearchSpec, settings: Settings) -> None:
+def check_evaluator(plan: Plan, settings: Settings) -> None:
     """Raises what would make every trial fail: wrong options, data that is missing or does not fit."""
+    spec = plan.spec
     from nas.evaluators import build_evaluator
 
     build_evaluator(spec.evaluator, evaluator_options(spec, settings))
     if spec.evaluator == "training" and spec.data is not None:
         from nas.data import open_data
 
-        open_data(spec.data)
+        outputs, classes = plan.space.graph([0] * len(plan.space.genes)).output.shape[0], open_data(spec.data).classes
+        if outputs != len(classes):
+            raise OptionError(
+                f"{spec.data} has {len(classes)} classes, but the networks of {plan.space.name} tell {outputs} apart; "
+                f"give --classes {len(classes)}"
+            )
 
 
 def create_search(store: Store, plan: Plan, *, board: str | None, name: str | None = None) -> SearchRecord:
     """Store a checked search."""
-    check_evaluator(plan.spec, store.settings)
+    check_evaluator(plan, store.settings)
     return store.searches.create(
         plan.spec.to_dict(),
         space=plan.spec.space.name,

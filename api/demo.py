@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from api.boards import Reached, find_table, missing_ops, profile_space, reach
 from api.compose import Plan, build_plan, create_search, describe_trial, run_search, train_winner
 from api.deliver import export_winner, format_trial, measure_trials, remember_training
@@ -34,7 +36,9 @@ from nas.trial import Trial
 SPACE = "mobilenetv2-small"
 TRIALS, PARALLEL, EPOCHS, FINAL_EPOCHS = 16, 2, 6, 30
 BUDGET_SHARE = 1 / 3
-"""The budget's place between the fastest and the slowest network of the space."""
+"""So large a part of the space's networks keeps the budget. Not a third of the way from the fastest to the slowest
+network: few networks are slow, so 95 % of them would keep that, and it would be no budget."""
+_SAMPLES = 20_000
 CANDIDATES = 6
 """How many of the best trials are measured; the best that keeps the budget when measured wins."""
 
@@ -95,10 +99,11 @@ def run_demo(store: Store, folder: Path, view: View, *, trials: int = TRIALS, ep
             table = _table(store, reached, space, view)
         model = latency_model(table, space)
         (fastest, _), (slowest, _) = model.minimum(), model.maximum()
-        budget_ms = fastest + BUDGET_SHARE * (slowest - fastest)
+        sampled = model(space.sample(np.random.default_rng(0), _SAMPLES))
+        budget_ms = float(np.quantile(sampled, BUDGET_SHARE))
         view.step(
             f"search {trials} networks of {SPACE} that take at most {budget_ms:.3f} ms "
-            f"(a third of the way from {fastest:.3f} to {slowest:.3f} ms)"
+            f"(as a third of the space does; all of it takes {fastest:.3f} to {slowest:.3f} ms)"
         )
         wanted = SearchSpec(
             space=spec,

@@ -90,12 +90,7 @@ class CompiledSite:
 
     def compatible(self, scenario: dict[int, int]) -> NDArray[np.bool_]:
         """(choices,) True for the choices that agree with the shared genes' values."""
-        choice = np.arange(self.choices)
-        ok = np.ones(self.choices, dtype=np.bool_)
-        for r in self.reads:
-            if r.gene in scenario:
-                ok &= (choice // r.weight) % len(r.first) == r.value_of[scenario[r.gene]]
-        return ok
+        return _agrees(self.reads, self.choices, scenario)
 
 
 @dataclass(frozen=True)
@@ -211,37 +206,73 @@ def _compile_reads(space: SearchSpace, site_index: int) -> tuple[tuple[CompiledR
 
 
 def compile_space(space: SearchSpace) -> CompiledSpace:
-    """Build every choice of every site once, for every shape that can reach it."""
+    """Build every choice of every site once, for every shape that can reach it.
+
+    A row that no scenario reaches (a stride no pattern has left at that size) gets no ops: nothing would use their
+    price, and a profile would measure them for nothing.
+    """
     op_ids: dict[Op, int] = {}
     drafts: list[dict[str, Any]] = []
-    shapes: tuple[Shape, ...] = space.inputs
+    scenarios = list(space.scenarios())
+    reached: dict[Shape, set[int]] = {shape: set() for shape in space.inputs}
+    for number, scenario in enumerate(scenarios):
+        fixed_input = scenario.get(space.input_gene) if space.input_gene is not None else None
+        for shape in space.inputs if fixed_input is None else [space.inputs[fixed_input]]:
+            reached[shape].add(number)
     for s, site in enumerate(space.sites):
         reads, choices = _compile_reads(space, s)
         values = [[site.reads[i].values[int(f)] for f in r.first] for i, r in enumerate(reads)]
         fixed = [i for i, r in enumerate(reads) if r.shared]
+        allowed = _allowed(reads, choices, scenarios)
+        following: dict[Shape, set[int]] = {}
         next_ids: dict[Shape, int] = {}
         next_shape: list[int] = []
         canonical: list[int] = []
         indptr, indices = [0], list[int]()
-        for shape in shapes:
+        for shape, here in reached.items():
             seen: dict[Any, int] = {}
             for c, combo in enumerate(itertools.product(*values)):
-                g = Graph(shape)
-                out: Tensor = space.build_site(site, g, g.input, combo)
-                same = (g.wiring(), out, tuple(combo[i] for i in fixed))
-                canonical.append(seen.setdefault(same, c))
-                next_shape.append(next_ids.setdefault(out.shape, len(next_ids)))
-                indices.extend(op_ids.setdefault(op, len(op_ids)) for op in g.ops)
+                live = here & allowed[c]
+                if live:
+                    g = Graph(shape)
+                    out: Tensor = space.build_site(site, g, g.input, combo)
+                    same = (g.wiring(), out, tuple(combo[i] for i in fixed))
+                    canonical.append(seen.setdefault(same, c))
+                    next_shape.append(next_ids.setdefault(out.shape, len(next_ids)))
+                    following.setdefault(out.shape, set()).update(live)
+                    indices.extend(op_ids.setdefault(op, len(op_ids)) for op in g.ops)
+                else:
+                    canonical.append(c)
+                    next_shape.append(0)
                 indptr.append(len(indices))
         drafts.append(
-            {"shapes": shapes, "choices": choices, "reads": reads, "next_shape": np.array(next_shape, dtype=np.intp)}
-            | {"indptr": np.array(indptr, dtype=np.intp), "canonical": np.array(canonical, dtype=np.intp)}
-            | {"indices": np.array(indices, dtype=np.intp)}
+            {"shapes": tuple(reached), "choices": choices, "reads": reads}
+            | {"next_shape": np.array(next_shape, dtype=np.intp), "canonical": np.array(canonical, dtype=np.intp)}
+            | {"indptr": np.array(indptr, dtype=np.intp), "indices": np.array(indices, dtype=np.intp)}
         )
-        shapes = tuple(next_ids)
+        reached = following
     ordered = sorted(op_ids, key=lambda op: op.key)
     rank = np.empty(len(ordered), dtype=np.intp)
     for new, op in enumerate(ordered):
         rank[op_ids[op]] = new
     sites = tuple(CompiledSite(**{**d, "indices": rank[d["indices"]]}) for d in drafts)
     return CompiledSpace(space, tuple(ordered), sites)
+
+
+def _allowed(reads: tuple[CompiledRead, ...], choices: int, scenarios: list[dict[int, int]]) -> list[set[int]]:
+    """Per choice of a site, the scenarios it agrees with."""
+    out: list[set[int]] = [set() for _ in range(choices)]
+    for number, scenario in enumerate(scenarios):
+        for c in np.flatnonzero(_agrees(reads, choices, scenario)):
+            out[c].add(number)
+    return out
+
+
+def _agrees(reads: tuple[CompiledRead, ...], choices: int, scenario: dict[int, int]) -> NDArray[np.bool_]:
+    """(choices,) True for the choices that agree with the shared genes' values."""
+    choice = np.arange(choices)
+    ok = np.ones(choices, dtype=np.bool_)
+    for r in reads:
+        if r.gene in scenario:
+            ok &= (choice // r.weight) % len(r.first) == r.value_of[scenario[r.gene]]
+    return ok

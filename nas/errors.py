@@ -84,4 +84,4 @@ class UnknownPlugin(NasError):
 
 
 class SearchError(NasError):
-    """A search cannot be started, continued or read back."""
+    """A search cannot be started, continued or read back; what it has is kept and resumes."""

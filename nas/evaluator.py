@@ -67,7 +67,8 @@ class Evaluator(ABC):
         Args:
             architecture: what to judge.
             seed: decides all randomness; the same seed gives the same accuracy on the same build and CPU.
-            workdir: a folder of this trial; a checkpoint found there is resumed, to the identical result.
+            workdir: a folder of this trial; a checkpoint found there is resumed, to the identical result. It
+                exists if `isolated`; a look-up that wants it makes it (100 000 look-ups need no 100 000 folders).
             report: called after each step; may be ignored.
 
         Raises:

@@ -120,7 +120,7 @@ def search(
         )
         plan = compose.build_plan(spec, _table(store, spec, board, table))
         if dry_run:
-            compose.check_evaluator(spec, store.settings)
+            compose.check_evaluator(plan, store.settings)
             _print_estimate(compose.estimate_hours(plan, store.settings), spec, as_json=as_json)
             return
         if board is None and plan.table is not None:

@@ -18,7 +18,7 @@ from api.store.trials import SqlTrialLog, trial_of
 from nas.trial import Trial, TrialState
 
 _ADVISORY_CLASS = 0x6C6E  # of PostgreSQL's two-number advisory locks; the second number is the search's id
-LOCK_PATIENCE_S = 3.0  # a killed process's connection lives on for a moment
+LOCK_PATIENCE_S = 3.0  # a killed process's connection lives on for a moment; a file's lock does not
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class SearchStore:
             SearchBusy: another process runs it.
         """
         with contextlib.ExitStack() as stack:
-            deadline = time.monotonic() + LOCK_PATIENCE_S
+            deadline = time.monotonic() + (LOCK_PATIENCE_S if self._db.path is None else 0)
             while not stack.enter_context(self._try_lock(record.id)):
                 stack.pop_all().close()
                 if time.monotonic() > deadline:

@@ -12,6 +12,9 @@ import sqlalchemy as sa
 
 from api.settings import Settings
 from api.store import Store
+from latency.engines import get_engine
+from latency.table import Calibration, Entry, Identity, LatencyTable, Provenance, SpaceMark
+from nas.space import SearchSpace
 
 ROOT = Path(__file__).parents[2]
 _numbers = itertools.count()
@@ -92,3 +95,30 @@ def nas(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[i
 def environment(home: Path) -> dict[str, str]:
     """For real `nas` processes."""
     return {**os.environ, "LIGHTNAS_HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def make_table() -> Callable[..., LatencyTable]:
+    """A latency table of a space made up from FLOPs, so that no board is needed."""
+
+    def make(space: SearchSpace, board: str = "here") -> LatencyTable:
+        engine = get_engine("ncnn")
+        entries = {engine.engine_key(op): Entry(1e-3 + op.flops / 1e9, 0.01, 10) for op in space.ops()}
+        return LatencyTable(
+            Identity(board, "a model", "x86_64", "ncnn", "1.0", "fp32", 1, (0,), ""),
+            entries,
+            0.01,
+            Calibration(1.1, 8, 3.0, 1.0),
+            Provenance("2026-01-01T00:00:00+00:00", "", (SpaceMark(space.name, space.digest),), 5, 10, 1.0, "0" * 64),
+        )
+
+    return make
+
+
+@pytest.fixture
+def benchmark_table(tmp_path: Path) -> Path:
+    """Accuracies of the whole nas-bench-macro space, made up: more work, more accuracy."""
+    path = tmp_path / "recorded.csv"
+    rows = [f"{''.join(g)},{(v := 60 + 2 * sum(map(int, g)))},{v},{v}" for g in itertools.product("012", repeat=8)]
+    path.write_text("\n".join(["arch,acc_seed0,acc_seed1,acc_seed2", *rows]) + "\n")
+    return path

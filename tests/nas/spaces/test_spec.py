@@ -66,6 +66,12 @@ def test_searched_strides_keep_the_total_reduction() -> None:
     assert flops.maximum()[0] == costs.max() == flops.one(flops.maximum()[1])
 
 
+def test_searched_strides_list_only_ops_some_network_has() -> None:
+    space = parse_space(STRIDES, "strides.yaml")
+    used = {op.key for row in np.concatenate(list(space.enumerate())) for op in space.graph(row).ops}
+    assert {op.key for op in space.ops()} == used
+
+
 def test_a_knob_without_effect_gives_equal_networks_equal_rows() -> None:
     """SE means nothing to a ShuffleNetV2 unit, so its two choices are one network there."""
     text = GOOD.replace("act: [relu, hswish]}", "act: relu, se: [false, true]}")
