@@ -19,12 +19,12 @@ from api.store.searches import SearchRecord
 from latency.predict import latency_model
 from latency.table import LatencyTable
 from nas.cost import CostModel, flops_model, params_model
-from nas.errors import LightnasError, SearchError
+from nas.errors import LightnasError, SearchError, SpaceExhausted
 from nas.evaluator import Evaluation
 from nas.executor import Outcome, Task, build_executor
 from nas.objective import Budget
 from nas.search import Search, SearchEvent, SearchResult, Stopped
-from nas.space import SearchSpace
+from nas.space import Encoding, SearchSpace
 from nas.strategies import build_strategy
 from nas.strategy import Role, Strategy, seed32
 from nas.trial import Trial
@@ -207,8 +207,12 @@ def estimate_hours(plan: Plan, settings: Settings) -> dict[str, Any]:
         options["epochs"] = 1
     sampler = build_strategy("random", plan.space, plan.budgets, plan.spec.seed)
     parallel = plan.spec.parallel
-    count = min(max(DRY_RUN_CANDIDATES, parallel), plan.spec.trials)
-    rows = [sampler.ask(n) for n in range(count)]
+    rows: list[Encoding] = []
+    with contextlib.suppress(SpaceExhausted):
+        for n in range(parallel + max(DRY_RUN_CANDIDATES, parallel)):
+            rows.append(sampler.ask(n))  # noqa: PERF401 - what came before the space is exhausted counts
+    # Each process's first task also pays for its start and for reading the data: it is not counted.
+    warm = parallel if len(rows) > parallel else 0
     with tempfile.TemporaryDirectory(prefix="lightnas-dry-run-") as folder:
         executor = build_executor(
             plan.spec.space, plan.space, plan.spec.evaluator, options, parallel=parallel, workdir=Path(folder)
@@ -218,11 +222,11 @@ def estimate_hours(plan: Plan, settings: Settings) -> dict[str, Any]:
                 seed = seed32(plan.spec.seed, n, Role.EVALUATE)
                 executor.submit(Task(n, tuple(int(v) for v in row), seed, Path(folder) / str(n)))
             outcomes: list[Outcome] = []
-            while len(outcomes) < count:
+            while len(outcomes) < len(rows):
                 outcomes += [r for r in executor.wait(1.0) if isinstance(r, Outcome)]
         finally:
             executor.close()
-    good = [o for o in outcomes if isinstance(o.result, Evaluation)]
+    good = [o for o in outcomes if isinstance(o.result, Evaluation) and o.number >= warm]
     if not good:
         raise SearchError(f"dry run: no candidate could be evaluated; the last because: {outcomes[-1].result}")
     per_trial = float(np.mean([o.seconds for o in good])) * epochs
@@ -322,6 +326,9 @@ def train_winner(
 
     options = evaluator_options(plan.spec, store.settings)
     evaluator = TrainingEvaluator(**options)
+    earlier = record.winner or {}
+    if epochs is None and earlier.get("encoding") == ",".join(map(str, trial.encoding)):
+        epochs = earlier.get("epochs")
     recipe: Recipe = dataclasses.replace(evaluator.recipe, epochs=epochs or FINAL.epochs)
     graph = plan.space.graph(trial.encoding)
     c, h, w = graph.input.shape

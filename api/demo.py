@@ -34,7 +34,7 @@ from nas.spaces.recipe import SpaceSpec
 from nas.trial import Trial
 
 SPACE = "mobilenetv2-small"
-TRIALS, PARALLEL, EPOCHS, FINAL_EPOCHS = 16, 2, 6, 30
+TRIALS, PARALLEL, EPOCHS, FINAL_EPOCHS = 16, 2, 6, 20
 BUDGET_SHARE = 1 / 3
 """So large a part of the space's networks keeps the budget. Not a third of the way from the fastest to the slowest
 network: few networks are slow, so 95 % of them would keep that, and it would be no budget."""

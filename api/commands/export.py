@@ -35,7 +35,9 @@ def export(
     search: Annotated[str, typer.Argument(metavar="SEARCH", help="The search's name or number.")],
     to: Annotated[Path, typer.Option("--to", help="Folder to write: new, empty, or an earlier export.")],
     trial: Annotated[int | None, typer.Option(min=0, help="Another trial than the best.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of the final training (default: 30).")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of the final training (default: as one made before, else 20).")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads of the final training.")] = 1,
     license_name: Annotated[str, typer.Option("--license", help="Licence named in the model card.")] = "other",
     as_json: JsonFlag = False,

@@ -92,17 +92,17 @@ def _tiny_search(environment: dict[str, str], *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _await_trial(home: Path) -> None:
+def _await_rows(home: Path, table: str) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             with sqlite3.connect(f"file:{home / 'lightnas.sqlite3'}?mode=ro", uri=True) as c:
-                if c.execute("SELECT count(*) FROM trials").fetchone()[0]:
+                if c.execute(f"SELECT count(*) FROM {table}").fetchone()[0]:
                     return
         except sqlite3.OperationalError:
             pass
         time.sleep(0.05)
-    raise AssertionError("no trial began")
+    raise AssertionError(f"{table} stays empty")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_stopped_search_tells_how_to_go_on(
     process = subprocess.Popen(
         _tiny_search(environment), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    _await_trial(home)
+    _await_rows(home, "trials")
     second = _run(environment, "search", "--resume", "tiny")
     assert second.returncode == 2
     assert "is being run by another process" in second.stderr
@@ -226,3 +226,34 @@ def test_sigkill_leaves_the_undisturbed_trials(database: str) -> None:
         pytest.skip(done.stderr.strip())
     assert len(cases) == 8
     assert all(case["identical"] and case["kills"] == 2 for case in cases)
+
+
+@pytest.mark.slow
+def test_an_interrupted_profile_goes_on_and_is_verified(
+    environment: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    space = tmp_path / "small.yaml"
+    space.write_text(
+        "input: {resolution: 32}\nclasses: 10\nstem: {width: 16}\nhead: {width: 64}\n"
+        "stages:\n  - {width: [8, 16], expansion: [2, 4], repeats: [1, 2]}\n  - {width: [16, 24], stride: 2}\n"
+    )
+    command = ("profile", "here", "--space", space, "--passes", "600", "--json")
+    assert _run(environment, "boards", "add", "here", "local").returncode == 0
+    process = subprocess.Popen(
+        [*NAS, *map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    _await_rows(home, "passes")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Go on with: nas profile here" in err
+    done = _run(environment, *command)
+    assert done.returncode == 0, done.stderr
+    assert "passes resumed" in done.stderr
+    about = json.loads(done.stdout)
+    assert about["passes"] == 600
+    verified = _run(environment, "verify", "here", "--space", space, "--random", "3", "--passes", "20", "--json")
+    assert verified.returncode == 0, verified.stderr
+    assert len(json.loads(verified.stdout)["networks"]) == 3
+    again = _run(environment, *command)
+    assert "passes resumed" not in again.stderr  # a finished profile is not gone on with

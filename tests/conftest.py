@@ -19,7 +19,7 @@ from latency.board import Board
 from latency.ssh import SshTransport
 from latency.transport import LocalTransport, Transport
 
-QEMU_SCRIPTS = Path(__file__).parents[1] / "qemu"
+QEMU_SCRIPTS = Path(__file__).parent / "qemu"
 
 
 def eventually(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
