@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from api.errors import OptionError, StoreError
 from api.settings import Settings
@@ -19,12 +16,12 @@ from api.store.searches import SearchRecord
 from latency.predict import latency_model
 from latency.table import LatencyTable
 from nas.cost import CostModel, flops_model, params_model
-from nas.errors import LightnasError, SearchError, SpaceExhausted
-from nas.evaluator import Evaluation
-from nas.executor import Outcome, Task, build_executor
+from nas.errors import LightnasError
+from nas.estimate import estimate
+from nas.executor import Executor, build_executor
 from nas.objective import Budget
 from nas.search import Search, SearchEvent, SearchResult, Stopped
-from nas.space import Encoding, SearchSpace
+from nas.space import SearchSpace
 from nas.strategies import build_strategy
 from nas.strategy import Role, Strategy, seed32
 from nas.trial import Trial
@@ -193,49 +190,22 @@ def estimate_hours(plan: Plan, settings: Settings) -> dict[str, Any]:
     """Time a few candidates for one epoch and tell how long the search will take.
 
     Returns:
-        `candidates` (each with its encoding and seconds), `seconds_per_trial`, `hours`.
+        `trial_seconds` of each candidate, their mean `seconds_per_trial`, and `hours`.
 
     Raises:
         SearchError: none of them could be evaluated.
     """
-    options = evaluator_options(plan.spec, settings)
-    epochs = 1
-    if plan.spec.evaluator == "training":
-        from nas.evaluators.training import TRIAL
+    spec = plan.spec
 
-        epochs = int(options.get("epochs", TRIAL.epochs))
-        options["epochs"] = 1
-    sampler = build_strategy("random", plan.space, plan.budgets, plan.spec.seed)
-    parallel = plan.spec.parallel
-    rows: list[Encoding] = []
-    with contextlib.suppress(SpaceExhausted):
-        for n in range(parallel + max(DRY_RUN_CANDIDATES, parallel)):
-            rows.append(sampler.ask(n))  # noqa: PERF401 - what came before the space is exhausted counts
-    # Each process's first task also pays for its start and for reading the data: it is not counted.
-    warm = parallel if len(rows) > parallel else 0
-    with tempfile.TemporaryDirectory(prefix="lightnas-dry-run-") as folder:
-        executor = build_executor(
-            plan.spec.space, plan.space, plan.spec.evaluator, options, parallel=parallel, workdir=Path(folder)
-        )
-        try:
-            for n, row in enumerate(rows):
-                seed = seed32(plan.spec.seed, n, Role.EVALUATE)
-                executor.submit(Task(n, tuple(int(v) for v in row), seed, Path(folder) / str(n)))
-            outcomes: list[Outcome] = []
-            while len(outcomes) < len(rows):
-                outcomes += [r for r in executor.wait(1.0) if isinstance(r, Outcome)]
-        finally:
-            executor.close()
-    good = [o for o in outcomes if isinstance(o.result, Evaluation) and o.number >= warm]
-    if not good:
-        raise SearchError(f"dry run: no candidate could be evaluated; the last because: {outcomes[-1].result}")
-    per_trial = float(np.mean([o.seconds for o in good])) * epochs
+    def build(workdir: Path) -> Executor:
+        options = evaluator_options(spec, settings)
+        return build_executor(spec.space, plan.space, spec.evaluator, options, parallel=spec.parallel, workdir=workdir)
+
+    found = estimate(plan.space, plan.budgets, build, trials=spec.trials, parallel=spec.parallel, seed=spec.seed)
     return {
-        "candidates": [
-            {"encoding": ",".join(map(str, rows[o.number].tolist())), "seconds": o.seconds, "epochs": 1} for o in good
-        ],
-        "seconds_per_trial": per_trial,
-        "hours": per_trial * plan.spec.trials / parallel / 3600,
+        "trial_seconds": list(found.trial_seconds),
+        "seconds_per_trial": sum(found.trial_seconds) / len(found.trial_seconds),
+        "hours": found.hours,
     }
 
 

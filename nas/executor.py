@@ -243,7 +243,8 @@ class ProcessExecutor(Executor):
         environment = os.environ | dict.fromkeys(_ONE_THREAD, "1")
         with self._log(slot).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "nas.slot"],
+                # -P: a folder named `nas` where the user stands must not shadow the package.
+                [sys.executable, "-P", "-m", "nas.slot"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -136,7 +136,7 @@ class SearchSpace:
             raw = np.asarray(x)
             rows = np.atleast_2d(raw).astype(np.int64)
             exact = bool((rows == np.atleast_2d(raw)).all())
-        except (TypeError, ValueError) as e:
+        except (TypeError, ValueError, OverflowError) as e:
             raise InvalidEncoding(f"{self.name}: an encoding is {len(self.genes)} integers, not {x!r}") from e
         if not exact or rows.ndim != 2 or rows.shape[1] != len(self.genes):
             raise InvalidEncoding(f"{self.name}: an encoding has {len(self.genes)} integer genes, got {rows.shape[-1]}")

@@ -229,9 +229,8 @@ def _print_estimate(estimate: dict[str, Any], spec: SearchSpec, *, as_json: bool
     if as_json:
         print_json({**estimate, "trials": spec.trials, "parallel": spec.parallel})
         return
-    for candidate in estimate["candidates"]:
-        out(f"{candidate['seconds']:8.2f} s for 1 epoch of {candidate['encoding']}")
+    timed = ", ".join(f"{seconds:.1f}" for seconds in estimate["trial_seconds"])
     out(
-        f"{spec.trials} trials, {spec.parallel} at once, about {estimate['seconds_per_trial']:.1f} s each: "
-        f"about {estimate['hours']:.2f} hours"
+        f"{spec.trials} trials, {spec.parallel} at once, about {estimate['seconds_per_trial']:.1f} s each "
+        f"(candidates timed: {timed} s): about {estimate['hours']:.2f} hours"
     )

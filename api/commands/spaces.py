@@ -61,7 +61,7 @@ def describe_encoding(space: SearchSpace, text: str) -> dict[str, Any]:
 
 @app.callback(invoke_without_command=True)
 def list_spaces(context: typer.Context, as_json: JsonFlag = False) -> None:
-    """List the spaces. Your own can be a YAML file (docs/spaces.md); every command takes its path as SPACE.
+    """List the spaces. Your own can be a YAML file (docs/quickstart.md); every command takes its path as SPACE.
 
     Example: nas spaces show light-nas --resolution 96
     """

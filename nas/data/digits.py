@@ -20,10 +20,10 @@ MIN_PICTURES = 200
 CANVAS = 48
 CLUTTER_SEED = 0
 # How hard it is: networks of mobilenetv2-small spread over tens of points (benchmarks/cluttered_digits_tau.py).
-FRAGMENTS = (4, 8)  # per picture, upper end excluded
-FRAGMENT_SIDE = (0.25, 0.4)  # of the digit it is cut from
-FRAGMENT_CONTRAST = (0.5, 0.9)
-GLYPH_PX = (20, 31)  # upper end excluded
+FRAGMENTS = (5, 9)  # per picture, upper end excluded
+FRAGMENT_SIDE = (0.25, 0.42)  # of the digit it is cut from
+FRAGMENT_CONTRAST = (0.55, 1.0)
+GLYPH_PX = (18, 31)  # upper end excluded
 TURN_DEG = 20.0
 CONTRAST = (0.6, 1.0)
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}

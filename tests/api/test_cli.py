@@ -156,7 +156,7 @@ def test_nothing_is_stored_for_an_impossible_budget(nas: Nas, home: Path, benchm
 
 def test_dry_run_stores_nothing(nas: Nas, benchmark_table: Path) -> None:
     found = _json(nas(*TABLE_SEARCH, "--data", benchmark_table, "--dry-run", "--json"))
-    assert len(found["candidates"]) == 3
+    assert len(found["trial_seconds"]) == 3
     assert found["hours"] >= 0
     assert _json(nas("searches", "list", "--json")) == []
 

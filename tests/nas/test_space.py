@@ -101,6 +101,7 @@ def test_uniform_samples_hit_every_choice() -> None:
         (["a"] * 8, "integers"),
         ([[0] * 8, [0] * 7 + [9]], "gene 7"),
         (None, "8 integer"),
+        ([10**20] * 8, "integers"),
     ],
 )
 def test_bad_encodings_name_the_gene(row: object, says: str) -> None:
