@@ -87,7 +87,7 @@ def test_a_reader_that_leaves_is_no_error(environment: dict[str, str]) -> None:
 
 def _tiny_search(environment: dict[str, str], *more: str) -> list[str]:
     return [
-        *NAS, "search", "--space", "mobilenetv2-small", "--resolution", "16", "--flops", "1e6", "--trials", "3",
+        *NAS, "search", "--space", "mobilenetv2-small", "--resolution", "16", "--flops", "1e6", "--trials", "1000",
         "--epochs", "2", "-o", "device=cpu", "--name", "tiny", "--json", *more,
     ]  # fmt: skip
 
@@ -123,9 +123,11 @@ def test_a_stopped_search_tells_how_to_go_on(
     assert process.returncode == status
     assert "nas search --resume tiny" in err.splitlines()[-1]
     assert "Traceback" not in err
-    done = _run(environment, "search", "--resume", "tiny", "--json")
+    with sqlite3.connect(home / "lightnas.sqlite3") as c:
+        (started,) = c.execute("SELECT count(*) FROM trials").fetchone()
+    done = _run(environment, "search", "--resume", "tiny", "--trials", str(started + 1), "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["trials"] == 3
+    assert json.loads(done.stdout)["trials"] == started + 1
 
 
 def test_the_server_answers(
