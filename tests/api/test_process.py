@@ -218,6 +218,7 @@ def _check_answers(client: httpx.Client, digest: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_sigkill_leaves_the_undisturbed_trials(database: str) -> None:
     script = [sys.executable, ROOT / "benchmarks" / "sigkill.py", "--kills", "2", "--database", database, "--json"]
