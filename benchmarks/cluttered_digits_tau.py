@@ -23,7 +23,7 @@ from nas.spaces import build_space
 def main() -> None:
     """Train each network with both seeds; one JSON line a network, then tau."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="cluttered-digits:4000")
+    parser.add_argument("--data", default="cluttered-digits:6000")
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--networks", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=8)
