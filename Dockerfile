@@ -11,7 +11,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.txt .
 RUN useradd --create-home lightnas && mkdir /data && chown lightnas /data
 USER lightnas
-ENV LIGHTNAS_HOME=/data
+ENV LIGHTNAS_HOME=/data ORT_DISABLE_TELEMETRY=1
 VOLUME /data
 HEALTHCHECK --interval=15s --timeout=5s CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"
 CMD ["nas", "serve"]

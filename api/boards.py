@@ -5,88 +5,125 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from api.errors import NotFound
 from api.store import Store
 from latency.board import Board
-from latency.deploy import Deployment, deploy
 from latency.engines import get_engine
-from latency.profiler import Profile, Profiler
-from latency.rounds import Pass, ProgressSink
+from latency.link import PatientLink, WaitSink
+from latency.passes import Pass, ProgressSink
+from latency.profiler import Profile, Profiler, session_identity
 from latency.table import LatencyTable
-from latency.transport import Transport, connect
 from latency.verify import Verified, verify
 from nas.graph import Graph
 from nas.space import SearchSpace
 
 
-@dataclass(frozen=True)
-class Reached:
-    """A board at the end of an open link, ready to run."""
-
-    board: Board
-    transport: Transport
-    deployment: Deployment
-
-
 @contextlib.contextmanager
-def reach(board: Board, *, accept_new_host_key: bool = False) -> Iterator[Reached]:
-    """Connect to a board and put the runner there."""
-    with connect(board, accept_new_host_key=accept_new_host_key) as transport:
-        yield Reached(board, transport, deploy(transport, board.engine))
+def reach(board: Board, *, accept_new_host_key: bool = False, on_wait: WaitSink | None = None) -> Iterator[PatientLink]:
+    """Connect to a board, put the runner there, and keep the link alive."""
+    with PatientLink(board, accept_new_host_key=accept_new_host_key, on_wait=on_wait) as link:
+        yield link
 
 
-def profile_space(
+@dataclass(frozen=True)
+class ProfilePlan:
+    """What a profile will do: the profiler, the stored run it goes on with, and what is there already.
+
+    Attributes:
+        profiler: knows what to measure.
+        run: of the profile store.
+        passes_done: records an interrupted profile has left.
+        known: the table whose ops are not timed again, or None.
+    """
+
+    profiler: Profiler
+    run: int
+    passes_done: int
+    known: LatencyTable | None
+
+
+def plan_profile(
     store: Store,
-    reached: Reached,
+    link: PatientLink,
     space: SearchSpace,
     *,
     passes: int | None = None,
     seed: int = 0,
     fresh: bool = False,
-    command: str = "",
-    on_start: Callable[[int, int], None] = lambda networks, passes_done: None,
-    on_progress: ProgressSink | None = None,
-) -> Profile:
-    """Profile a space on a board, going on with an unfinished profile of the same; store the table.
+    fresh_networks: int | None = None,
+) -> ProfilePlan:
+    """Find out what of a space is still to be measured on a board.
 
     Args:
-        store: keeps each pass as it ends, and the table.
-        reached: the board.
+        store: holds earlier tables and unfinished profiles.
+        link: to the board.
         space: whose ops are wanted.
         passes: over all networks; None chooses.
-        seed: of calibration networks and shuffles.
-        fresh: drop the passes of an unfinished profile.
-        command: what the user ran.
-        on_start: told how many networks a pass visits and how many passes are there already.
-        on_progress: called after each visit of a network.
+        seed: of fresh networks and shuffles.
+        fresh: time every op again, and drop an unfinished profile.
+        fresh_networks: how many are run whole; None chooses.
     """
-    board = reached.board
-    plan = [board.to_dict(), reached.deployment.engine_version, space.digest, passes, seed]
+    board = link.board
+    known = None if fresh else _newest_table(store, link)
+    options = {} if fresh_networks is None else {"fresh_networks": fresh_networks}
+    profiler = Profiler(board, link.open_session, space, known=known, passes=passes, seed=seed, **options)
+    plan = [profiler.plan_digest, link.deployment.engine_version, space.digest, known.digest if known else None]
     plan_digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
-    profiler = Profiler(board, reached.transport, reached.deployment, space, passes=passes, seed=seed)
     run = store.profiles.open_run(board.name, plan_digest)
     if fresh:
         store.profiles.discard(run)
         run = store.profiles.open_run(board.name, plan_digest)
-    on_start(profiler.networks, store.profiles.count_passes(run))
-    profile = profiler.run(
-        done=map(Pass.from_dict, store.profiles.load_passes(run)),
-        on_pass=lambda finished: store.profiles.save_pass(run, finished.to_dict()),
+    return ProfilePlan(profiler, run, store.profiles.count_passes(run), known)
+
+
+def run_profile(
+    store: Store,
+    plan: ProfilePlan,
+    *,
+    time_limit_s: float | None = None,
+    command: str = "",
+    on_progress: ProgressSink | None = None,
+) -> Profile:
+    """Measure what a plan lacks; store each pass as it ends, and the table.
+
+    A profile cut short by its time limit stores a table too, and stays unfinished: the same plan goes on with it.
+    """
+    profile = plan.profiler.run(
+        done=map(Pass.from_dict, store.profiles.load_passes(plan.run)),
+        on_pass=lambda finished: store.profiles.save_pass(plan.run, finished.to_dict()),
         on_progress=on_progress,
+        time_limit_s=time_limit_s,
         command=command,
     )
     store.tables.add(profile.table)
-    store.profiles.finish(run, profile.table.digest)
+    if profile.complete:
+        store.profiles.finish(plan.run, profile.table.digest)
     return profile
 
 
+def _newest_table(store: Store, link: PatientLink) -> LatencyTable | None:
+    """The board's newest finished table of the engine and way of running as they are now."""
+    now = None
+    for summary in store.tables.list(board=link.board.name):
+        table = store.tables.get(summary.digest)
+        if any(entry.estimated for entry in table.entries.values()):
+            continue  # cut short: its own profile goes on from its passes
+        if now is None:
+            with link.open_session() as session:
+                now = session_identity(session, link.board)
+        if not table.identity.differences(now):
+            return table
+    return None
+
+
 def missing_ops(table: LatencyTable, space: SearchSpace) -> int:
-    """How many ops of the space the table lacks."""
+    """How many kernels of the space the table lacks."""
     engine = get_engine(table.identity.engine)
-    return sum(engine.engine_key(op) not in table.entries for op in space.compiled.ops)
+    wanted = {engine.kernel_key(place) for place in space.compiled.places} - {None}
+    return len(wanted - table.entries.keys())
 
 
 def find_table(store: Store, name: str, space: SearchSpace) -> LatencyTable:
@@ -111,7 +148,7 @@ def find_table(store: Store, name: str, space: SearchSpace) -> LatencyTable:
 
 
 def verify_on_board(
-    reached: Reached,
+    link: PatientLink,
     graphs: Sequence[Graph],
     table: LatencyTable,
     *,
@@ -121,9 +158,8 @@ def verify_on_board(
 ) -> list[Verified]:
     """Measure networks beside their predictions."""
     return verify(
-        reached.board,
-        reached.transport,
-        reached.deployment,
+        link.board,
+        link.open_session,
         graphs,
         table,
         passes=passes,

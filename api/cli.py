@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from api.commands import boards, db, demo, export, predict, profile, search, searches, serve, spaces, tables, verify
+from api.commands import (
+    boards,
+    db,
+    demo,
+    export,
+    measure,
+    predict,
+    profile,
+    search,
+    searches,
+    serve,
+    spaces,
+    tables,
+    verify,
+)
 from api.commands.output import one_line
 from nas.errors import LightnasError
 
@@ -27,7 +41,7 @@ app = typer.Typer(
 )
 for group, name in ((boards, "boards"), (tables, "tables"), (spaces, "spaces"), (searches, "searches"), (db, "db")):
     app.add_typer(group.app, name=name)
-for module in (profile, predict, search, verify, export, demo, serve):
+for module in (profile, predict, measure, search, verify, export, demo, serve):
     module.register(app)
 
 

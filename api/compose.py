@@ -13,6 +13,7 @@ from api.settings import Settings
 from api.specs import SearchSpec
 from api.store import Store
 from api.store.searches import SearchRecord
+from latency.interval import DEFAULT_CONFIDENCE, has_intervals
 from latency.predict import latency_model
 from latency.table import LatencyTable
 from nas.cost import CostModel, flops_model, params_model
@@ -42,7 +43,7 @@ class Plan:
         space: built from it.
         table: the latency table pinned, if any.
         costs: metric -> model; FLOPs and parameters always, latency with a table.
-        budgets: the hard limits, each possible.
+        budgets: the hard limits, each possible; a latency's with the spec's confidence.
     """
 
     spec: SearchSpec
@@ -71,12 +72,24 @@ def build_plan(spec: SearchSpec, table: LatencyTable | None) -> Plan:
         costs["latency_ms"] = latency_model(table, space)
     elif "latency_ms" in spec.budgets:
         raise OptionError("a latency budget needs a latency table: name a profiled board with --board, or a --table")
-    budgets = tuple(Budget(metric, limit, costs[metric]) for metric, limit in spec.hard_budgets.items())
+    limits: dict[str, CostModel] = dict(costs)
+    if table is not None and spec.confidence is not None:
+        limits["latency_ms"] = latency_model(table, space, quantile=spec.confidence)
+    sure = "" if limits == costs else f" with confidence {spec.confidence:g}"
+    budgets = tuple(
+        Budget(metric, limit, limits[metric], sure if metric == "latency_ms" else "")
+        for metric, limit in spec.hard_budgets.items()
+    )
     for budget in budgets:
         budget.check_possible()
     plan = Plan(spec, space, table, costs, budgets)
     plan.strategy()  # tells wrong options, and budgets that are possible one by one but not together
     return plan
+
+
+def default_confidence(table: LatencyTable) -> float | None:
+    """With which confidence a latency budget holds where the user does not say; None for a table without intervals."""
+    return DEFAULT_CONFIDENCE if has_intervals(table) else None
 
 
 def evaluator_options(spec: SearchSpec, settings: Settings) -> dict[str, Any]:

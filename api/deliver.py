@@ -7,13 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from api.boards import Reached, verify_on_board
+from api.boards import verify_on_board
 from api.compose import Plan, Winner
 from api.errors import OptionError
 from api.export import Bundle, write_bundle
 from api.store import Store
 from api.store.searches import SearchRecord
-from latency.rounds import ProgressSink
+from latency.link import PatientLink
+from latency.passes import ProgressSink
 from latency.verify import Verified
 from nas.trial import Trial
 
@@ -30,7 +31,7 @@ def measure_trials(
     store: Store,
     record: SearchRecord,
     plan: Plan,
-    reached: Reached,
+    link: PatientLink,
     trials: Sequence[Trial],
     *,
     passes: int | None = None,
@@ -40,7 +41,7 @@ def measure_trials(
     if plan.table is None:
         raise OptionError(f"search {record.name!r} had no latency table, so there is no prediction to compare with")
     graphs = [plan.space.graph(t.encoding) for t in trials]
-    measured = verify_on_board(reached, graphs, plan.table, passes=passes, on_progress=on_progress)
+    measured = verify_on_board(link, graphs, plan.table, passes=passes, on_progress=on_progress)
     kept = dict((store.searches.by_id(record.id).winner or {}).get("measurements", {}))
     kept |= {format_trial(t): asdict(v) for t, v in zip(trials, measured, strict=True)}
     _remember(store, record, {"measurements": kept})

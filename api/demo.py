@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from api.boards import Reached, find_table, missing_ops, profile_space, reach
-from api.compose import Plan, build_plan, create_search, describe_trial, run_search, train_winner
+from api.boards import find_table, missing_ops, plan_profile, reach, run_profile
+from api.compose import Plan, build_plan, create_search, default_confidence, describe_trial, run_search, train_winner
 from api.deliver import export_winner, format_trial, measure_trials, remember_training
 from api.errors import NotFound, StoreError
 from api.specs import SearchSpec
@@ -23,8 +23,9 @@ from api.store import Store
 from api.store.searches import SearchRecord
 from latency.board import LOCAL, Board
 from latency.errors import InvalidTable
+from latency.link import PatientLink
+from latency.passes import ProgressSink
 from latency.predict import latency_model
-from latency.rounds import ProgressSink
 from latency.table import LatencyTable
 from latency.verify import Verified
 from nas.evaluator import Progress
@@ -94,15 +95,15 @@ def run_demo(store: Store, folder: Path, view: View, *, trials: int = TRIALS, ep
     spec = SpaceSpec(SPACE, classes=10)
     space = spec.build()
     board = _local_board(store)
-    with reach(board) as reached:
+    with reach(board) as link:
         with _timed(seconds, "profile"):
-            table = _table(store, reached, space, view)
+            table = _table(store, link, space, view)
         model = latency_model(table, space)
         (fastest, _), (slowest, _) = model.minimum(), model.maximum()
         sampled = model(space.sample(np.random.default_rng(0), _SAMPLES))
         budget_ms = float(np.quantile(sampled, BUDGET_SHARE))
         view.step(
-            f"search {trials} networks of {SPACE} that take at most {budget_ms:.3f} ms "
+            f"search {trials} networks of {SPACE} that take at most {budget_ms:.3f} ms, upper end of the prediction, "
             f"(as a third of the space does; all of it takes {fastest:.3f} to {slowest:.3f} ms)"
         )
         wanted = SearchSpec(
@@ -111,6 +112,7 @@ def run_demo(store: Store, folder: Path, view: View, *, trials: int = TRIALS, ep
             evaluator_options={"data": "digits", "epochs": epochs, "device": "cpu"},
             trials=trials,
             parallel=PARALLEL,
+            confidence=default_confidence(table),
         )
         plan = build_plan(wanted, table)
         record = _unfinished(store, plan) or create_search(
@@ -123,7 +125,7 @@ def run_demo(store: Store, folder: Path, view: View, *, trials: int = TRIALS, ep
         if result.stopped not in (Stopped.DONE, Stopped.EXHAUSTED):
             raise Interrupted(record)
         with _timed(seconds, "verify"):
-            trial, verified = _keep_budget(store, record, plan, reached, budget_ms, view)
+            trial, verified = _keep_budget(store, record, plan, link, budget_ms, view)
     with _timed(seconds, "train"):
         view.step(f"train trial {trial.number} to the end ({FINAL_EPOCHS} epochs), then test it, once")
         with view.epochs("final training") as on_epoch:
@@ -191,12 +193,12 @@ def _local_board(store: Store) -> Board:
     return board
 
 
-def _table(store: Store, reached: Reached, space: SearchSpace, view: View) -> LatencyTable:
+def _table(store: Store, link: PatientLink, space: SearchSpace, view: View) -> LatencyTable:
     """The board's table of the space: an earlier one that still holds, or a new one."""
-    board = reached.board
+    board = link.board
     try:
         table = find_table(store, board.name, space)
-        fresh = table.identity.engine_version == reached.deployment.engine_version
+        fresh = table.identity.engine_version == link.deployment.engine_version
         if fresh and not missing_ops(table, space):
             view.step(f"use the latency table of {board.name} made before ({table.digest[:12]})")
             return table
@@ -204,7 +206,7 @@ def _table(store: Store, reached: Reached, space: SearchSpace, view: View) -> La
         pass
     view.step(f"profile {space.name} on this machine, board {board.name}: once per board")
     with view.visits("profile") as on_progress:
-        profile = profile_space(store, reached, space, command="nas demo", on_progress=on_progress)
+        profile = run_profile(store, plan_profile(store, link, space), command="nas demo", on_progress=on_progress)
     view.note(
         f"{profile.ops} ops in {profile.networks} networks, {profile.passes} passes; on whole networks the "
         f"prediction is off by {profile.table.calibration.error_pct:.1f} % on average"
@@ -222,15 +224,15 @@ def _unfinished(store: Store, plan: Plan) -> SearchRecord | None:
 
 
 def _keep_budget(
-    store: Store, record: SearchRecord, plan: Plan, reached: Reached, budget_ms: float, view: View
+    store: Store, record: SearchRecord, plan: Plan, link: PatientLink, budget_ms: float, view: View
 ) -> tuple[Trial, Verified]:
     """The best trial that keeps the budget when measured, and its measurement."""
     candidates = store.searches.best(record.id, CANDIDATES)
     if not candidates:
         raise StoreError(f"search {record.name!r} has no complete trial")
-    view.step(f"run the best {len(candidates)} networks on {reached.board.name}: predicted beside measured")
+    view.step(f"run the best {len(candidates)} networks on {link.board.name}: predicted beside measured")
     with view.visits("verify") as on_progress:
-        measured = measure_trials(store, record, plan, reached, candidates, on_progress=on_progress)
+        measured = measure_trials(store, record, plan, link, candidates, on_progress=on_progress)
     for trial, result in zip(candidates, measured, strict=True):
         view.note(
             f"trial {trial.number}: predicted {result.predicted_ms:.3f} ms, measured {result.measured_ms:.3f} ms "

@@ -149,6 +149,7 @@ def _run_torch(graph: Graph, model: TrainedModel, x: Floats) -> Floats:
 
 
 def _run_onnx(path: Path, x: Floats) -> Floats:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -97,7 +97,8 @@ table_entries = Table(
     Column("op_key", Text, primary_key=True),
     Column("ms", Double, nullable=False),
     Column("spread", Double, nullable=False),
-    Column("samples", Integer, nullable=False),
+    Column("samples", Integer, nullable=False),  # 0: estimated, not timed
+    Column("sigma", Double, nullable=False, server_default="0"),  # standard error of log(ms) of an estimate
 )
 
 profile_runs = Table(

@@ -34,6 +34,8 @@ class SearchSpec:
         seed: decides all randomness.
         reward: `hard` (the accuracy; latency is a limit) or `soft` (MnasNet's; latency is a target).
         reward_exponent: of the soft reward.
+        confidence: with which a network keeps its latency budget when measured: the budget holds for the upper end of
+            the prediction's interval. None: for the prediction itself.
 
     Raises:
         OptionError: values that cannot be, or do not go together.
@@ -50,6 +52,7 @@ class SearchSpec:
     seed: int = 0
     reward: str = "hard"
     reward_exponent: float = MNASNET_EXPONENT
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         for metric, limit in self.budgets.items():
@@ -62,6 +65,8 @@ class SearchSpec:
                 raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.seed < 2**63:
             raise OptionError(f"seed must be from 0 to 2^63 - 1, not {self.seed}")
+        if self.confidence is not None and not 0.5 <= self.confidence <= 0.999:
+            raise OptionError(f"confidence must be from 0.5 to 0.999, not {self.confidence:g}")
         if self.reward not in REWARDS:
             raise OptionError(f"no reward {self.reward!r}; there are {', '.join(REWARDS)}")
         if self.reward == "soft" and "latency_ms" not in self.budgets:

@@ -6,13 +6,14 @@ yet covered; over the chain of sites that is one dynamic programme (`CompiledSpa
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latency.engines import Engine
-from nas.graph import Graph, Op, Shape, Tensor
+from nas.graph import Graph, Place, Shape, Tensor
 from nas.space import Encodings, SearchSpace
 
 
@@ -26,27 +27,31 @@ class Cover:
     """
 
     encodings: Encodings
-    isolated: tuple[Op, ...] = ()
+    isolated: tuple[Place, ...] = ()
 
     def graphs(self, space: SearchSpace) -> list[Graph]:
         """The networks: of the encodings, then of the isolated ops."""
-        return [space.graph(x) for x in self.encodings] + [isolated_graph(op) for op in self.isolated]
+        return [space.graph(x) for x in self.encodings] + [isolated_graph(place) for place in self.isolated]
 
 
-def cover_space(space: SearchSpace, engine: Engine) -> Cover:
+def cover_space(space: SearchSpace, engine: Engine, have: Container[str] = ()) -> Cover:
     """The fewest networks that hold every op of the space; among equals, cheap ones.
 
     Args:
         space: whose ops are wanted.
         engine: says which ops run as the same kernel.
+        have: keys of kernels that need not be covered.
     """
-    keys = [engine.engine_key(op) for op in space.compiled.ops]
-    names = sorted(set(keys))
+    places = space.compiled.places
+    keys = [engine.kernel_key(place) for place in places]
+    names = sorted({key for key in keys if key is not None and key not in have})
     id_of = {name: i for i, name in enumerate(names)}
-    ids = np.array([id_of[key] for key in keys], dtype=np.intp)
-    wanted = np.ones(len(names), dtype=np.bool_)
-    rows = [_distinct(site.indptr, ids[site.indices]) for site in space.compiled.sites]
-    flops = [site.sums(np.array([op.flops for op in space.compiled.ops], np.float64)) for site in space.compiled.sites]
+    nothing = len(names)  # stands for every kernel that is not wanted
+    ids = np.array([id_of.get(key, nothing) if key else nothing for key in keys], dtype=np.intp)
+    wanted = np.ones(nothing + 1, dtype=np.bool_)
+    wanted[nothing] = False
+    rows = [_distinct(site.indptr, ids[site.places]) for site in space.compiled.sites]
+    flops = [site.sums(np.array([place.op.flops for place in places], np.float64)) for site in space.compiled.sites]
     # The whole network's FLOPs weigh less than one op: they only break ties.
     most = max(sum(float(f.max()) for f in flops), 1.0)
     ties = [0.5 * f / most for f in flops]
@@ -60,9 +65,9 @@ def cover_space(space: SearchSpace, engine: Engine) -> Cover:
             break  # what is left stands in tables only: no encoding reaches it
         wanted[ops] = False
         chosen.append(row)
-        held.append(ops)
+        held.append(ops[ops != nothing])
     keep = _needed(held, len(names))
-    isolated = tuple({key: op for key, op in zip(keys, space.compiled.ops, strict=True) if wanted[id_of[key]]}.values())
+    isolated = tuple({i: place for i, place in zip(ids, places, strict=True) if wanted[i]}.values())
     encodings = np.array([chosen[i] for i in keep], dtype=np.uint8).reshape(-1, len(space.genes))
     return Cover(encodings, isolated)
 
@@ -101,12 +106,21 @@ def _needed(held: list[NDArray[np.intp]], ops: int) -> list[int]:
     return sorted(keep)
 
 
-def isolated_graph(op: Op) -> Graph:
-    """A small network around one op, at the path ``op``: its inputs come from convolutions, so their layout is real."""
+def isolated_graph(place: Place) -> Graph:
+    """A small network around one op, at the path ``op``, with the op it may be fused with behind it.
+
+    Its inputs come from convolutions, so their layout is real.
+    """
+    op = place.op
     g = Graph(op.inputs[0])
     inputs = [_fed(g, shape, f"feed{i}") for i, shape in enumerate(op.inputs)]
+    made = op.outputs[0]
+    others = [_fed(g, shape, f"beside{i}") for i, shape in enumerate(place.reader.inputs[1:])] if place.reader else []
     data = g.to_dict()
     data["nodes"].append({"path": "op", "op": op.key, "inputs": [[t.node, t.port] for t in inputs]})
+    if place.reader and place.reader.inputs[0] == made:
+        wires = [[len(data["nodes"]) - 1, 0], *([t.node, t.port] for t in others)]
+        data["nodes"].append({"path": "reader", "op": place.reader.key, "inputs": wires})
     return Graph.from_dict(data)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -29,15 +28,24 @@ _UNPACK_TIMEOUT_S: Final = 600.0
 _SPARE_BYTES: Final = 16 * 2**20
 _RUNNER: Final = Path(__file__).with_name("runner.py")
 
-_CHECKS: Final = {"ncnn": "import ncnn; ncnn.Net(); print('lightnas:version=' + ncnn.__version__)"}
-"""For each engine we can deploy, what proves that it works and tells its version. Its wheel has the engine's name."""
+_CHECKS: Final = {
+    "ncnn": "import ncnn; ncnn.Net(); print('lightnas:version=' + ncnn.__version__)",
+    # Told not to, it writes nothing into the account's cache and tells its maker nothing.
+    "onnxruntime": "import os; os.environ['ORT_DISABLE_TELEMETRY'] = '1'; import onnxruntime as o; "
+    "o.SessionOptions(); print('lightnas:version=' + o.__version__)",
+}
+"""For each engine we can deploy, what proves that it works and tells its version."""
+_WHEELS: Final = {"ncnn": ("ncnn",), "onnxruntime": ("onnxruntime", "numpy")}
+"""The wheels that importing the engine needs, its own first; more than that its metadata may ask for."""
 
 _UNPACK: Final = (
     SAY
     + r"""
-part=$3.part.$$
-"$1" -m zipfile -e "$2" "$part" && { [ -d "$3" ] || mv "$part" "$3"; } && say done yes
-rm -rf "$part" "$2"
+python=$1 target=$2 part=$2.part.$$; shift 2
+whole=yes
+for wheel in "$@"; do "$python" -m zipfile -e "$wheel" "$part" || whole=; done
+[ -n "$whole" ] && { [ -d "$target" ] || mv "$part" "$target"; } && say done yes
+rm -rf "$part" "$@"
 """
 )
 _CLEAN: Final = (
@@ -248,30 +256,38 @@ def engine_version(
 def _upload_engine(
     transport: Transport, facts: BoardFacts, python: BoardPython, engine: str, wheel_cache: Path | None
 ) -> tuple[int, str]:
-    """Sends and unpacks the wheel of the version installed here, unless it is there: (bytes sent, folder)."""
+    """Sends the wheels the engine needs and unpacks them into one folder, unless it is there: (bytes sent, folder)."""
     cache = wheel_cache if wheel_cache is not None else platformdirs.user_cache_path("lightnas-wheels")
-    version = importlib.metadata.version(engine)
-    wheel = wheels.fetch(engine, version, python, facts, cache, board=transport.name)
-    content = wheel.read_bytes()
-    target = f"{facts.folder}/{engine}-{version}-{_digest(content)}"
+    files = [
+        wheels.fetch(name, wheels.version_for(name, python), python, facts, cache, board=transport.name)
+        for name in _WHEELS[engine]
+    ]
+    contents = [file.read_bytes() for file in files]
+    size = sum(map(len, contents))
+    target = f"{facts.folder}/{engine}-{wheels.version_for(engine, python)}-{_digest(b''.join(contents))}"
     if transport.exists(target):
         return 0, target
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            needed = len(content) + sum(member.file_size for member in archive.infolist()) + _SPARE_BYTES
-    except zipfile.BadZipFile:
-        raise LatencyError(f"{wheel} is not a wheel (an interrupted download?): delete it") from None
+    needed = size + sum(map(_unpacked_bytes, files)) + _SPARE_BYTES
     if 0 < facts.disk_free_bytes < needed:
         raise BoardUnfit(
             f"{transport.name}: {engine} needs {needed / 2**20:.0f} MiB in {facts.folder}, but only "
             f"{facts.disk_free_bytes / 2**20:.0f} MiB are free: make room on the board"
         )
-    sent = f"{target}.whl"
-    transport.put(content, sent)
-    said = ask(transport, _UNPACK, python.executable, sent, target, timeout_s=_UNPACK_TIMEOUT_S)
+    sent = [f"{target}.{name}.whl" for name in _WHEELS[engine]]
+    for content, path in zip(contents, sent, strict=True):
+        transport.put(content, path)
+    said = ask(transport, _UNPACK, python.executable, target, *sent, timeout_s=_UNPACK_TIMEOUT_S)
     if "done" not in answers(said):
         raise BoardUnfit(f"{transport.name}: cannot unpack {engine} into {target}: is the board's disk full?")
-    return len(content), target
+    return size, target
+
+
+def _unpacked_bytes(wheel: Path) -> int:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile:
+        raise LatencyError(f"{wheel} is not a wheel (an interrupted download?): delete it") from None
 
 
 def clean(transport: Transport) -> Removed:

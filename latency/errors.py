@@ -40,7 +40,15 @@ class BoardUnfit(LatencyError):
 
 
 class BoardBusy(LatencyError):
-    """Another profiler holds the board's lock."""
+    """Another profiler holds the board's lock.
+
+    Attributes:
+        holder: what the lock tells of it; empty where it tells nothing.
+    """
+
+    def __init__(self, message: str, holder: str = "") -> None:
+        self.holder = holder
+        super().__init__(message)
 
 
 class ConnectionLost(LatencyError):

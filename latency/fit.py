@@ -1,28 +1,31 @@
-"""From raw passes to what a latency table holds: per-op times, the stamps' own cost, one scale.
+"""From raw passes to what a latency table holds: per-op times, and the terms that make networks of them.
 
 Notations
     n: stamps of a network; passes: visits of it. Times are ns in the samples, ms in the results.
     T (passes, n + 1): intervals of a network with stamps; W (passes,): the whole network without them.
 A stamp costs o: partly before it reads the clock, partly after. Summed over a network, T exceeds W by n * o; o is read
-off the whole networks, where both are measured in the same visit: in a loop of its own a stamp is twice as fast.
+off networks that were run both ways: in a loop of its own a stamp is twice as fast. What o misses, the terms carry.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latency.engines import Engine, EngineModel
-from latency.rounds import Pass
+from latency.passes import Pass
 from latency.table import Calibration, Entry
+from latency.terms import Terms, TermsFit, features
 from nas.graph import Graph
 
-SMALL_SIDE_PX = 32
-"""Up to this picture size layers are so short that their minimum is a matter of luck; the 10th percentile is not."""
+_SHARE_OF_SESSION = 0.25
+"""A runner that died early has too few visits to say much."""
+TYPICAL_PERCENTILE = 10
+"""Of a layer's samples: noise only ever adds, and the minimum of short layers is a matter of luck."""
 
 
 @dataclass(frozen=True)
@@ -33,30 +36,30 @@ class Sampled:
         graph: what it is.
         model: what was run.
         whole: (passes,) ns; empty if it was not run whole.
-        timed: (passes, stamps + 1) ns; (1, 0) if it was not timed.
+        timed: (passes, stamps + 1) ns; empty if it was not timed.
+        sessions: (passes,) which runner each of `whole` comes from.
     """
 
     graph: Graph
     model: EngineModel
     whole: NDArray[np.float64]
     timed: NDArray[np.float64]
+    sessions: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What a fit found; times before `calibration.scale` is applied.
+class OpTimes:
+    """What the networks with stamps tell.
 
     Attributes:
         entries: engine key -> time of the op.
-        offset_ms: of a whole network beyond its ops: handing out the result.
-        stamp_ms: what one stamp costs.
-        calibration: the scale to the median of whole networks, and how well it does.
+        offset_ms: of a network beyond its ops: handing out the result.
+        stamp_ms: what one stamp costs; taken off the entries.
     """
 
     entries: dict[str, Entry]
     offset_ms: float
     stamp_ms: float
-    calibration: Calibration
 
 
 def gather(passes: Sequence[Pass], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -67,39 +70,98 @@ def gather(passes: Sequence[Pass], name: str) -> tuple[NDArray[np.float64], NDAr
     return np.array(whole, dtype=np.float64), np.array(timed, dtype=np.float64, ndmin=2)
 
 
-def fit(engine: Engine, cover: Sequence[Sampled], whole: Sequence[Sampled]) -> Fitted:
-    """Per-op times from the cover networks, the stamps' cost and the scale from the whole ones.
+def sample(passes: Sequence[Pass], graph: Graph, model: EngineModel, timed: str | None, whole: str | None) -> Sampled:
+    """A network's samples, run with stamps under the name `timed` and whole under the name `whole`."""
+    order = sorted((p for p in passes if whole in p.runs), key=lambda p: p.index)
+    return Sampled(
+        graph,
+        model,
+        gather(passes, whole)[0] if whole else np.empty(0),
+        gather(passes, timed)[1] if timed else np.empty((0, 0)),
+        np.array([p.session for p in order for _ in p.runs[whole or ""].whole], dtype=np.intp),
+    )
+
+
+def fit_ops(engine: Engine, cover: Sequence[Sampled], both: Sequence[Sampled]) -> OpTimes:
+    """Per-op times from networks with stamps.
 
     Args:
         engine: gives the keys.
-        cover: networks with stamps; every op is in one of them.
-        whole: networks run both ways, at least two; their layers do not enter the entries.
+        cover: networks with stamps; their layers become the entries.
+        both: networks run with and without stamps; they tell a stamp's cost.
     """
-    stamp_ns = max(0.0, float(np.median([_stamp_cost(s) for s in whole])))
-    estimates: dict[str, list[float]] = defaultdict(list)
+    estimates: dict[str, list[tuple[float, int]]] = defaultdict(list)
     samples: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     tails = []
     for s in cover:
-        tails.append(_typical(s.timed[:, -1], s))
+        tails.append(_typical(s.timed[:, -1]))
         for key, at in _positions(engine, s).items():
             for stamps in at:
                 times = s.timed[:, stamps]
-                estimates[key].append(sum(_typical(t, s) for t in times.T) - stamp_ns * len(stamps))
-                samples[key].append(times.sum(axis=1) - stamp_ns * len(stamps))
-    entries = {key: _entry(estimates[key], np.concatenate(samples[key])) for key in sorted(estimates)}
-    offset_ms = float(np.median(tails)) / 1e6
-    prices = {key: entry.ms for key, entry in entries.items()}
-    return Fitted(entries, offset_ms, stamp_ns / 1e6, _calibrate(engine, prices, offset_ms, whole))
+                estimates[key].append((sum(_typical(t) for t in times.T), len(stamps)))
+                samples[key].append(times.sum(axis=1))
+    stamp_ns = max(0.0, float(np.median([_stamp_cost(s) for s in both]))) if both else 0.0
+    # Between tiny layers a stamp is cheaper than on average; no layer may come out as nothing.
+    shortest = min((float(np.median([ns / n for ns, n in found])) for found in estimates.values()), default=0.0)
+    stamp_ns = min(stamp_ns, 0.9 * shortest)
+    entries = {
+        key: _entry([ns - n * stamp_ns for ns, n in found], np.concatenate(samples[key]) - found[0][1] * stamp_ns)
+        for key, found in sorted(estimates.items())
+    }
+    return OpTimes(entries, float(np.median(tails)) / 1e6 if tails else 0.0, stamp_ns / 1e6)
 
 
-def _typical(times: NDArray[np.float64], s: Sampled) -> float:
-    """A layer's time in one network: the part of the distribution that noise does not reach."""
-    return float(np.percentile(times, 10)) if max(s.graph.input.shape[1:]) <= SMALL_SIDE_PX else float(times.min())
+def calibrate(
+    engine: Engine,
+    entries: Mapping[str, Entry],
+    offset_ms: float,
+    whole: Sequence[Sampled],
+    prior: Terms | None = None,
+) -> Calibration:
+    """The terms, from whole networks all of whose ops have an entry."""
+    rows = np.array([network_row(engine, entries, s.graph) for s in whole])
+    truth = np.array([np.median(s.whole) for s in whole]) / 1e6
+    fitted = TermsFit(rows, truth, offset_ms=offset_ms, prior=prior).solve()
+    halves = [split_half(s.whole) for s in whole if len(s.whole) > 1]
+    return Calibration(
+        scale=1.0,
+        networks=len(whole),
+        error_pct=float(np.mean(np.abs(np.expm1(-fitted.residuals)))) * 100,
+        split_half_pct=float(np.mean(halves)) * 100 if halves else None,
+        terms=fitted.terms,
+        residuals=tuple(float(r) for r in fitted.residuals),
+        drift_sigma=_drift(whole),
+    )
+
+
+def network_row(engine: Engine, entries: Mapping[str, Entry], graph: Graph) -> NDArray[np.float64]:
+    """(6,) a network's row of the terms' matrix."""
+    row = np.zeros(len(astuple(Terms())))
+    for key, op in zip(engine.kernel_keys(graph), graph.ops, strict=True):
+        if key is not None:
+            row += features(op, entries[key].ms)
+    return row
+
+
+def _drift(whole: Sequence[Sampled]) -> float:
+    """Standard deviation, over runners, of the log ratio their times have in common; 0 where there was but one."""
+    visits = np.bincount(np.concatenate([s.sessions for s in whole]))
+    shifts = []
+    for session in np.flatnonzero(visits >= _SHARE_OF_SESSION * visits.max()):
+        ratios = [
+            np.log(np.median(s.whole[at]) / np.median(s.whole)) for s in whole if (at := s.sessions == session).any()
+        ]
+        shifts.append(np.median(ratios))
+    return float(np.std(shifts, ddof=1)) if len(shifts) > 1 else 0.0
+
+
+def _typical(times: NDArray[np.float64]) -> float:
+    return float(np.percentile(times, TYPICAL_PERCENTILE))
 
 
 def _stamp_cost(s: Sampled) -> float:
-    """Low percentiles, because noise only ever adds; ns per stamp."""
-    return float(np.percentile(s.timed.sum(axis=1), 10) - np.percentile(s.whole, 10)) / len(s.model.stamps)
+    """In ns per stamp."""
+    return (_typical(s.timed.sum(axis=1)) - _typical(s.whole)) / len(s.model.stamps)
 
 
 def _positions(engine: Engine, s: Sampled) -> Mapping[str, list[list[int]]]:
@@ -108,8 +170,9 @@ def _positions(engine: Engine, s: Sampled) -> Mapping[str, list[list[int]]]:
     for i, path in enumerate(s.model.stamps):
         stamps_of[path].append(i)
     at: dict[str, list[list[int]]] = defaultdict(list)
-    for node in s.graph.nodes:
-        at[engine.engine_key(node.op)].append(stamps_of[node.path])
+    for node, key in zip(s.graph.nodes, engine.kernel_keys(s.graph), strict=True):
+        if key is not None:
+            at[key].append(stamps_of[node.path])
     return at
 
 
@@ -117,20 +180,6 @@ def _entry(estimates: Sequence[float], samples: NDArray[np.float64]) -> Entry:
     middle = max(float(np.median(estimates)), 0.0)
     low, high = np.percentile(samples, (25, 75))
     return Entry(ms=middle / 1e6, spread=float(high - low) / max(middle, 1.0), samples=len(samples))
-
-
-def _calibrate(engine: Engine, prices: Mapping[str, float], offset_ms: float, whole: Sequence[Sampled]) -> Calibration:
-    raw = np.array([offset_ms + sum(prices[engine.engine_key(op)] for op in s.graph.ops) for s in whole])
-    truth = np.array([np.median(s.whole) for s in whole]) / 1e6
-    ratios = truth / raw
-    others = np.array([np.median(np.delete(ratios, i)) for i in range(len(ratios))])
-    halves = [split_half(s.whole) for s in whole if len(s.whole) > 1]
-    return Calibration(
-        scale=float(np.median(ratios)),
-        networks=len(whole),
-        error_pct=float(np.mean(np.abs(others / ratios - 1))) * 100,
-        split_half_pct=float(np.mean(halves)) * 100 if halves else None,
-    )
 
 
 def split_half(times: NDArray[np.float64]) -> float:

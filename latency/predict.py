@@ -1,14 +1,17 @@
-"""A latency table and networks -> milliseconds."""
+"""A latency table and networks -> milliseconds, with an interval."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from latency.engines import Engine, get_engine
+from latency.interval import log_bound, op_factor
 from latency.table import LatencyTable
 from nas.cost import CostModel
 from nas.errors import MissingOps
-from nas.graph import Graph, Op
+from nas.graph import Graph, Place
 from nas.space import SearchSpace
 
 
@@ -19,32 +22,73 @@ class OpShare:
     Attributes:
         path: of the op in the graph; `(network)` for what a network takes beyond its ops.
         key: of the op, as the graph names it.
-        ms: predicted.
+        ms: predicted; 0 for an op that runs as part of another op's kernel.
         share: of the network's latency, in [0, 1].
+        estimated: the op was not timed; its time follows from others of its kind.
     """
 
     path: str
     key: str
     ms: float
     share: float
+    estimated: bool = False
 
 
-def latency_model(table: LatencyTable, space: SearchSpace) -> CostModel:
+@dataclass(frozen=True)
+class Prediction:
+    """A network's latency and how sure it is.
+
+    Attributes:
+        ms: predicted.
+        low_ms, high_ms: the interval the measured latency lies in with probability `confidence`.
+        confidence: of the interval.
+    """
+
+    ms: float
+    low_ms: float
+    high_ms: float
+    confidence: float
+
+
+def latency_model(table: LatencyTable, space: SearchSpace, *, quantile: float | None = None) -> CostModel:
     """The latency of a space's networks in ms.
+
+    Args:
+        table: what was measured.
+        space: whose networks are priced.
+        quantile: None for the prediction; else the latency that the measured one stays below with this probability.
 
     Raises:
         MissingOps: listing every op of the space the table lacks.
+        InvalidTable: a quantile is asked of a table that tells no intervals.
     """
-    engine = get_engine(table.identity.engine)
+    factor = table.scale if quantile is None else table.scale * math.exp(log_bound(table, quantile))
     return CostModel.compile(
         space,
-        lambda op: _price(table, engine, op),
+        part_prices(table, get_engine(table.identity.engine), quantile),
         unit="ms",
-        offset=table.scale * table.offset_ms,
-        scale=table.scale,
+        offset=factor * table.offset_ms,
+        scale=factor,
         table=_name(table),
         fix=_fix(table, space.name),
     )
+
+
+def part_prices(table: LatencyTable, engine: Engine, quantile: float | None = None) -> Callable[[Place], float | None]:
+    """Prices an op among its neighbours: its part in ms before the scale; None where the table lacks it."""
+    terms = table.calibration.terms
+
+    def price(place: Place) -> float | None:
+        key = engine.kernel_key(place)
+        if key is None:
+            return 0.0
+        entry = table.entries.get(key)
+        if entry is None:
+            return None
+        part = terms.part_ms(place.op, entry.ms)
+        return part if quantile is None or not entry.sigma else part * op_factor(entry.sigma, quantile)
+
+    return price
 
 
 def predict(table: LatencyTable, graph: Graph) -> float:
@@ -56,6 +100,18 @@ def predict(table: LatencyTable, graph: Graph) -> float:
     return sum(part.ms for part in breakdown(table, graph))
 
 
+def predict_interval(table: LatencyTable, graph: Graph, confidence: float = 0.9) -> Prediction:
+    """The latency of one network, with the interval its measured latency lies in with probability `confidence`.
+
+    Raises:
+        MissingOps: listing every op of the network the table lacks.
+        InvalidTable: the table tells no intervals.
+    """
+    tail = (1 - confidence) / 2
+    low, high = (_bound(table, graph, q) for q in (tail, 1 - tail))
+    return Prediction(predict(table, graph), low, high, confidence)
+
+
 def breakdown(table: LatencyTable, graph: Graph) -> list[OpShare]:
     """Each op's predicted ms and share, in execution order; what belongs to no op comes last.
 
@@ -63,19 +119,25 @@ def breakdown(table: LatencyTable, graph: Graph) -> list[OpShare]:
         MissingOps: listing every op of the network the table lacks.
     """
     engine = get_engine(table.identity.engine)
-    prices = [_price(table, engine, op) for op in graph.ops]
-    missing = {node.op.key for node, price in zip(graph.nodes, prices, strict=True) if price is None}
+    price = part_prices(table, engine)
+    prices = [price(place) for place in graph.places()]
+    missing = {node.op.key for node, found in zip(graph.nodes, prices, strict=True) if found is None}
     if missing:
         raise MissingOps(sorted(missing), table=_name(table), fix=_fix(table, "the network's space"))
-    parts = [(n.path, n.op.key, table.scale * (p or 0.0)) for n, p in zip(graph.nodes, prices, strict=True)]
-    parts.append(("(network)", "", table.scale * table.offset_ms))
-    total = sum(ms for _, _, ms in parts) or 1.0
-    return [OpShare(path, key, ms, ms / total) for path, key, ms in parts]
+    keys = engine.kernel_keys(graph)
+    guessed = [key is not None and table.entries[key].estimated for key in keys]
+    parts = [
+        (n.path, n.op.key, table.scale * (p or 0.0), g) for n, p, g in zip(graph.nodes, prices, guessed, strict=True)
+    ]
+    parts.append(("(network)", "", table.scale * table.offset_ms, False))
+    total = sum(ms for _, _, ms, _ in parts) or 1.0
+    return [OpShare(path, key, ms, ms / total, estimated) for path, key, ms, estimated in parts]
 
 
-def _price(table: LatencyTable, engine: Engine, op: Op) -> float | None:
-    entry = table.entries.get(engine.engine_key(op))
-    return entry.ms if entry else None
+def _bound(table: LatencyTable, graph: Graph, quantile: float) -> float:
+    price = part_prices(table, get_engine(table.identity.engine), quantile)
+    parts = sum(price(place) or 0.0 for place in graph.places())
+    return table.scale * math.exp(log_bound(table, quantile)) * (table.offset_ms + parts)
 
 
 def _name(table: LatencyTable) -> str:

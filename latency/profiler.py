@@ -1,34 +1,44 @@
 """Profiler: a board and a space in, a latency table out.
 
 Cover networks are timed layer by layer while they run whole, for a layer alone runs from a hot cache (0.35 to 0.9 of
-its real time). A few random networks are run with and without stamps: they give the stamps' own cost and the scale.
+its real time). Fresh networks, spread over the space's FLOPs, are run whole: they fit the terms that make a network's
+time of its ops' times, and tell how sure a prediction is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from latency.assemble import Measured, assemble
 from latency.board import Board
 from latency.cover import cover_space, isolated_graph
-from latency.deploy import Deployment
+from latency.disturbance import Drift
 from latency.engines import Engine, EngineModel, get_engine
-from latency.errors import LatencyError, RunnerCrashed
-from latency.fit import Sampled, fit, gather
-from latency.rounds import Network, Pass, PassSink, ProgressSink, Rounds
+from latency.errors import InvalidTable, LatencyError, RunnerCrashed
+from latency.fit import Sampled, sample
+from latency.fresh import fresh_graphs
+from latency.passes import Network, Pass, PassSink, ProgressSink
+from latency.rounds import Rounds
 from latency.session import RunnerSession
 from latency.table import Identity, LatencyTable, Provenance, SpaceMark
-from latency.transport import Transport
-from nas.graph import Graph
+from latency.visits import OpenSession
+from nas.graph import Graph, Place
 from nas.space import SearchSpace
 
-CALIBRATION_NETWORKS: Final = 8
+FRESH_NETWORKS: Final = 48
+_BOTH_WAYS: Final = 4
+"""Fresh networks that are run with stamps too, to learn what a stamp costs."""
+_FEWEST_WHOLE: Final = 4
+_FLEETING: Final = ("pid", "cores")
+"""Facts of a runner and not of its board; the cores are in the identity."""
 
 
 @dataclass(frozen=True)
@@ -37,38 +47,49 @@ class Profile:
 
     Attributes:
         table: what it was made for.
-        ops: distinct kernels timed.
+        ops: distinct kernels of the space in it.
+        timed: how many of them this profile timed.
+        estimated: how many of them are estimated, because time ran out.
         networks: cover networks run.
-        passes: over all of them.
+        passes: the most any network had.
         seconds: of measuring, earlier sittings included.
         spread_pct: median over ops of their spread.
         stamp_us: what one time stamp costs; it is taken off.
         deterministic: the board's time repeats exactly (an emulator), so a few passes were enough.
+        complete: whether everything planned was measured.
+        drift: of the sentinel network between the first half of the passes and the second.
         skipped: networks the engine refused or died on, and why; their ops were timed in other networks.
+        disturbed: what disturbed visits, and how many batches of them.
     """
 
     table: LatencyTable
     ops: int
+    timed: int
+    estimated: int
     networks: int
     passes: int
     seconds: float
     spread_pct: float
     stamp_us: float
     deterministic: bool
+    complete: bool
+    drift: Drift | None
     skipped: tuple[str, ...]
+    disturbed: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """A network with stamps and, where it calibrates, the same one without: visited apart, as a user would run it."""
+    """A network to be run with stamps, whole as a user would run it, or both ways."""
 
     graph: Graph
-    timed: Network
-    whole: Network | None = None
+    model: EngineModel
+    timed: Network | None
+    whole: Network | None
 
     @property
     def networks(self) -> list[Network]:
-        return [self.timed, *([self.whole] if self.whole else [])]
+        return [n for n in (self.timed, self.whole) if n]
 
 
 def session_identity(session: RunnerSession, board: Board) -> Identity:
@@ -109,63 +130,80 @@ class Profiler:
 
     Args:
         board: what to measure, and how.
-        transport: an open link to it.
-        deployment: the runner on it.
+        open_session: starts a runner there; called again when the runner or the link went away.
         space: whose ops are wanted.
+        known: a table of the same board whose timed ops need not be timed again; the new table holds them too.
         passes: over all networks; None chooses (3 where time is deterministic, else 48 to 192).
-        calibration_networks: random networks run whole, at least 2.
+        fresh_networks: run whole, at least 4.
         seed: of those networks and of the shuffles.
     """
 
     def __init__(
         self,
         board: Board,
-        transport: Transport,
-        deployment: Deployment,
+        open_session: OpenSession,
         space: SearchSpace,
         *,
+        known: LatencyTable | None = None,
         passes: int | None = None,
-        calibration_networks: int = CALIBRATION_NETWORKS,
+        fresh_networks: int = FRESH_NETWORKS,
         seed: int = 0,
     ) -> None:
         if passes is not None and passes < 1:
             raise LatencyError(f"passes is {passes}, but must be at least 1")
-        if calibration_networks < 2:
-            raise LatencyError(f"calibration_networks is {calibration_networks}, but must be at least 2")
-        self._board, self._transport, self._deployment, self._space = board, transport, deployment, space
+        if fresh_networks < _FEWEST_WHOLE:
+            raise LatencyError(f"fresh_networks is {fresh_networks}, but must be at least {_FEWEST_WHOLE}")
+        self._board, self._open, self._space, self._known = board, open_session, space, known
         self._engine = get_engine(board.engine)
         require_dtype(board, self._engine)
         self._passes, self._seed = passes, seed
-        self._cover = self._plan(cover_space(space, self._engine).graphs(space), whole=False)
-        self._whole = self._plan(self._random_graphs(calibration_networks), whole=True)
+        have = known.measured if known else set[str]()
+        cover = cover_space(space, self._engine, have).graphs(space)
+        self._cover = [self._plan(graph, timed=True, whole=False) for graph in cover]
+        fresh = fresh_graphs(space, fresh_networks, seed)
+        self._fresh = [self._plan(graph, timed=i < _BOTH_WAYS, whole=True) for i, graph in enumerate(fresh)]
+        self._places = {
+            key: place for place in space.compiled.places if (key := self._engine.kernel_key(place)) is not None
+        }
 
     @property
     def networks(self) -> int:
         """Networks a pass visits."""
-        return len(_networks([*self._cover, *self._whole]))
+        return len(self._order())
+
+    @property
+    def new_ops(self) -> int:
+        """Kernels of the space that are still to be timed."""
+        return len(self._wanted())
+
+    def _wanted(self) -> set[str]:
+        return self._places.keys() - (self._known.measured if self._known else set[str]())
 
     @property
     def plan_digest(self) -> str:
         """sha256 (hex) of all that makes two profiles one: passes are only resumed under the same digest."""
-        names = [n.name for n in _networks([*self._cover, *self._whole])]
-        plan = [self._board.to_dict(), self._deployment.engine_version, self._passes, self._seed, names]
+        plan = [self._board.to_dict(), self._passes, self._seed, [n.name for n in self._order()]]
         return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
-    def _plan(self, graphs: Sequence[Graph], *, whole: bool) -> list[_Planned]:
-        planned = []
-        for graph in graphs:
-            model = self._engine.build(graph)
-            name = network_name(model)
-            as_deployed = Network(f"{name}-whole", model, timed=False) if whole else None
-            planned.append(_Planned(graph, Network(name, model, timed=True), as_deployed))
-        return planned
+    def _plan(self, graph: Graph, *, timed: bool, whole: bool) -> _Planned:
+        model = self._engine.build(graph)
+        name = network_name(model)
+        return _Planned(
+            graph,
+            model,
+            Network(name, model, timed=True) if timed else None,
+            Network(f"{name}-whole", model, timed=False) if whole else None,
+        )
 
-    def _random_graphs(self, count: int) -> list[Graph]:
-        """Distinct random networks; a tiny space may have fewer, then some are repeated under one name."""
-        rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(1,)))
-        rows = self._space.canonical(self._space.sample(rng, 16 * count))
-        distinct = list(dict.fromkeys(tuple(int(v) for v in row) for row in rows))
-        return [self._space.graph(row) for row in distinct[:count]]
+    def _order(self) -> list[Network]:
+        """What to run, each once, the most telling first: fresh networks in step with the cover's."""
+        ranked = [
+            (i / max(1, len(group)), n)
+            for group in (self._fresh, self._cover)
+            for i, p in enumerate(group)
+            for n in p.networks
+        ]
+        return list({n.name: n for _, n in sorted(ranked, key=lambda pair: pair[0])}.values())
 
     def run(
         self,
@@ -173,95 +211,137 @@ class Profiler:
         done: Iterable[Pass] = (),
         on_pass: PassSink | None = None,
         on_progress: ProgressSink | None = None,
+        time_limit_s: float | None = None,
         command: str = "",
     ) -> Profile:
         """Measures what is missing and fits the table.
 
         Args:
-            done: passes of an interrupted profile of the same board and space, as `on_pass` got them.
-            on_pass: gets each finished pass at once; make it durable there.
+            done: passes of an interrupted profile of the same plan, as `on_pass` got them.
+            on_pass: gets finished visits at once; make them durable there.
             on_progress: called after each visit of a network.
+            time_limit_s: of measuring in this sitting; then ops not yet timed are estimated.
             command: what the user ran, for the provenance.
 
         Raises:
             BoardBusy: somebody else measures on the board.
             ConnectionLost: the link broke; running again with the passes so far goes on.
             RunnerCrashed: the runner dies whatever it runs, or on ops that cannot be timed another way; lists them.
+            InvalidTable: the known table was made for another way of running.
+            LatencyError: the time limit left nothing to make a table of.
         """
+        deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
         rounds = Rounds(
-            lambda: RunnerSession(self._transport, self._deployment, self._board, self._engine),
+            self._open,
             done=done,
             on_pass=on_pass,
             on_progress=on_progress,
             seed=self._seed,
+            threads=self._board.threads,
         )
         try:
             identity = session_identity(rounds.session, self._board)
-            passes = rounds.collect(_networks([*self._cover, *self._whole]), self._passes)
-            cover = self._recover(rounds, passes)
+            facts = {key: value for key, value in rounds.session.facts.items() if key not in _FLEETING}
+            self._require_same(identity)
+            sentinel = self._fresh[0].whole
+            passes = rounds.collect(
+                self._order(), self._passes, deadline=deadline, sentinel=sentinel.name if sentinel else None
+            )
+            cover = self._recover(rounds, passes) if rounds.complete else self._cover
         finally:
             rounds.close()
-        return self._finish(rounds, identity, cover, passes, command)
+        return self._finish(rounds, identity, facts, cover, command)
+
+    def _require_same(self, identity: Identity) -> None:
+        differences = self._known.identity.differences(identity) if self._known else []
+        if self._known and differences:
+            raise InvalidTable(
+                f"table {self._known.digest[:12]} was not made for board {self._board.name} as it runs now (table, "
+                f"now: {'; '.join(differences)}); restore that, or profile anew with --fresh"
+            )
 
     def _recover(self, rounds: Rounds, passes: int) -> list[_Planned]:
         """The cover networks that ran, and small networks for the ops that only the others held."""
         ran = [p for p in self._cover if _ran(p, rounds)]
-        missing = self._keys(self._cover) - self._keys(ran)
+        missing = self._places_of(self._cover).keys() - self._places_of(ran).keys()
+        missing &= self._wanted()
         if not missing:
             return ran
-        ops = {self._engine.engine_key(op): op for p in self._cover for op in p.graph.ops}
-        alone = self._plan([isolated_graph(ops[key]) for key in sorted(missing)], whole=False)
-        rounds.collect(_networks(alone), passes)
+        places = self._places_of(self._cover)
+        alone = [self._plan(isolated_graph(places[key]), timed=True, whole=False) for key in sorted(missing)]
+        rounds.collect([n for p in alone for n in p.networks], passes)
         ran += [p for p in alone if _ran(p, rounds)]
-        lost = sorted(self._keys(self._cover) - self._keys(ran))
+        lost = sorted(missing - self._places_of(ran).keys())
         if lost:
             why = next(iter(rounds.skipped.values()))
             raise RunnerCrashed(f"{self._board.name}: {len(lost)} op(s) cannot be timed: {', '.join(lost)} ({why})")
         return ran
 
-    def _keys(self, planned: Sequence[_Planned]) -> set[str]:
-        return {self._engine.engine_key(op) for p in planned for op in p.graph.ops}
+    def _places_of(self, planned: Sequence[_Planned]) -> dict[str, Place]:
+        return {
+            key: place
+            for p in planned
+            for place, key in zip(p.graph.places(), self._engine.kernel_keys(p.graph), strict=True)
+            if key is not None
+        }
 
     def _finish(
-        self, rounds: Rounds, identity: Identity, cover: Sequence[_Planned], passes: int, command: str
+        self,
+        rounds: Rounds,
+        identity: Identity,
+        facts: Mapping[str, Any],
+        cover: Sequence[_Planned],
+        command: str,
     ) -> Profile:
-        whole = [p for p in self._whole if _ran(p, rounds)]
-        if not whole:
-            raise RunnerCrashed(
-                f"{self._board.name}: no whole network could be run: {'; '.join(rounds.skipped.values())}"
+        sampled = [_sampled(p, rounds.passes) for p in cover]
+        fresh = [_sampled(p, rounds.passes) for p in self._fresh if _ran(p, rounds)]
+        found = Measured(
+            cover=[s for s in sampled if s.timed.size],
+            fresh=[s for s in fresh if s.whole.size],
+        )
+        if len(found.fresh) < min(_FEWEST_WHOLE, len(self._fresh)):
+            reasons = "; ".join(rounds.skipped.values())
+            raise LatencyError(
+                f"{self._board.name}: {len(found.fresh)} whole network(s) were measured, {_FEWEST_WHOLE} are needed "
+                f"for a table{f' ({reasons})' if reasons else ': give it more time; what was measured is kept'}"
             )
-        names = {n.name for n in _networks([*cover, *whole])}
+        made = assemble(self._engine, self._places, found, self._known)
+        names = {n.name for p in [*cover, *self._fresh] for n in p.networks}
         mine = [p for p in rounds.passes if names & p.runs.keys()]
-        fitted = fit(self._engine, [_sampled(p, mine) for p in cover], [_sampled(p, mine) for p in whole])
-        wanted = {self._engine.engine_key(op) for op in self._space.compiled.ops}
         raw = json.dumps([p.to_dict() for p in mine], sort_keys=True)
+        old = self._known.provenance if self._known else None
+        digest = hashlib.sha256(raw.encode()).hexdigest()
+        mark = SpaceMark(self._space.name, self._space.digest)
+        passes = max((p.index + 1 for p in mine), default=0)
+        seconds = sum(p.seconds for p in mine)
         provenance = Provenance(
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             command=command,
-            spaces=(SpaceMark(self._space.name, self._space.digest),),
-            networks=len(cover),
+            spaces=tuple(dict.fromkeys([*(old.spaces if old else ()), mark])),
+            networks=len(found.cover) + (old.networks if old else 0),
             passes=passes,
-            seconds=sum(p.seconds for p in mine),
-            samples_sha256=hashlib.sha256(raw.encode()).hexdigest(),
+            seconds=seconds + (old.seconds if old else 0.0),
+            samples_sha256=hashlib.sha256(f"{old.samples_sha256}+{digest}".encode()).hexdigest() if old else digest,
+            facts=facts,
         )
-        entries = {key: entry for key, entry in fitted.entries.items() if key in wanted}
-        table = LatencyTable(identity, entries, fitted.offset_ms, fitted.calibration, provenance)
+        table = LatencyTable(identity, made.entries, made.offset_ms, made.calibration, provenance)
+        here = {key: table.entries[key] for key in self._places if key in table.entries}
         return Profile(
             table=table,
-            ops=len(entries),
-            networks=len(cover),
+            ops=len(here),
+            timed=made.timed,
+            estimated=sum(entry.estimated for entry in here.values()),
+            networks=len(found.cover),
             passes=passes,
-            seconds=provenance.seconds,
-            spread_pct=float(np.median([e.spread for e in entries.values()])) * 100,
-            stamp_us=fitted.stamp_ms * 1e3,
+            seconds=seconds,
+            spread_pct=float(np.median([e.spread for e in here.values() if not e.estimated] or [0.0])) * 100,
+            stamp_us=made.stamp_ms * 1e3,
             deterministic=bool(rounds.steady),
+            complete=rounds.complete,
+            drift=rounds.drift,
             skipped=tuple(rounds.skipped.values()),
+            disturbed=tuple(rounds.disturbed.items()),
         )
-
-
-def _networks(planned: Sequence[_Planned]) -> list[Network]:
-    """What to run, each network once: a calibration network may be a cover network too."""
-    return list({n.name: n for p in planned for n in p.networks}.values())
 
 
 def _ran(planned: _Planned, rounds: Rounds) -> bool:
@@ -269,5 +349,5 @@ def _ran(planned: _Planned, rounds: Rounds) -> bool:
 
 
 def _sampled(planned: _Planned, passes: Sequence[Pass]) -> Sampled:
-    whole = gather(passes, planned.whole.name)[0] if planned.whole else np.empty(0)
-    return Sampled(planned.graph, planned.timed.model, whole, gather(passes, planned.timed.name)[1])
+    names = (n.name if n else None for n in (planned.timed, planned.whole))
+    return sample(passes, planned.graph, planned.model, *names)

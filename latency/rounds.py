@@ -1,22 +1,24 @@
-"""Passes over many networks: shuffled, interleaved, inside the board's memory, and going on after a crash.
+"""Passes over many networks: shuffled, interleaved, the most telling first, and going on where they were interrupted.
 
-A pass visits every network once. Networks that do not all fit into half of the board's free memory are loaded, run and
-freed in groups; then a sweep of several passes is run before the next group is loaded, because loading costs more than
-running. What is finished is handed over at once, so nothing measured is lost with the link.
+A pass visits every network once. Networks come in order of importance; where time is noisy, growing parts of them get a
+few passes each before all get many, so that a measurement stopped at any time is about the best for its time. A network
+whose times agree well already is not run more often. Networks that do not all fit into half of the board's free memory
+are loaded, run and freed in groups, several passes a group, because loading costs more than running. Where time is
+noisy each sweep gets a runner of its own: what its memory happens to look like shifts all its times a little.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 
-from latency.engines import EngineModel
-from latency.errors import LatencyError, RunnerCrashed, UnsupportedOp
-from latency.session import RunnerSession, Runs
+from latency.disturbance import Drift, drift
+from latency.passes import Network, Pass, PassSink, Progress, ProgressSink
+from latency.session import RunnerSession
+from latency.visits import Batch, OpenSession, Visitor, total_ns
 
 STEADY_SPREAD: Final = 0.003
 """Where the middle half of a network's repeated runs lies within this share of their median, time is deterministic.
@@ -27,172 +29,166 @@ STEADY_PASSES: Final = 3
 NOISY_PASSES: Final = (48, 96, 192)
 """Passes where time is noisy: the least, or more where they take no longer than `WANTED_S`."""
 WANTED_S: Final = 20.0
-_SWEEPS: Final = 4
+_FIRST_PASSES: Final = 4
+_WAVES: Final = (0.25, 0.5, 1.0)
+"""Parts of the networks, in order of importance, that get their first passes together."""
+_FEWEST_FOR_WAVES: Final = 64
+_PRECISE: Final = 0.004
+"""A network whose typical time has a smaller standard error is not run more often …"""
+_ENOUGH: Final = 12
+"""… once it has this many passes."""
 _REPEATS: Final = 15
-_STRIKES: Final = 2
-_MANY: Final = 6
-
-
-@dataclass(frozen=True)
-class Network:
-    """What to run: the network as deployed or, `timed`, the one with stamps."""
-
-    name: str
-    model: EngineModel
-    timed: bool
-
-
-@dataclass(frozen=True)
-class Pass:
-    """A finished pass over the networks that were loaded; plain data, so that a store can keep it.
-
-    Attributes:
-        number: of this record, in the order they were made.
-        index: which of the passes it belongs to; passes over other groups of networks share it.
-        runs: network name -> what its visit took.
-        state: of the board just after (governor, mhz, celsius, throttled, load, free_bytes).
-        seconds: how long the pass took.
-    """
-
-    number: int
-    index: int
-    runs: Mapping[str, Runs]
-    state: Mapping[str, Any]
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        runs = {name: {"whole": list(r.whole), "timed": [list(t) for t in r.timed]} for name, r in self.runs.items()}
-        marks = {"number": self.number, "index": self.index, "seconds": self.seconds}
-        return {**marks, "state": dict(self.state), "runs": runs}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Pass:
-        """The inverse of `to_dict`.
-
-        Raises:
-            LatencyError: the record is damaged.
-        """
-        try:
-            runs = {
-                str(name): Runs(tuple(map(int, r["whole"])), tuple(tuple(map(int, t)) for t in r["timed"]))
-                for name, r in data["runs"].items()
-            }
-            number, index = int(data["number"]), int(data["index"])
-            return cls(number, index, runs, dict(data["state"]), float(data["seconds"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise LatencyError(f"a stored pass is damaged ({e!r}); drop the stored passes and profile anew") from e
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a measurement is: visits of networks done and in all, and the seconds the rest will take."""
-
-    visits_done: int
-    visits: int
-    passes: int
-    networks: int
-    remaining_s: float
-
-
-PassSink = Callable[[Pass], None]
-ProgressSink = Callable[[Progress], None]
 
 
 class Rounds:
     """Runs passes and remembers them.
 
     Args:
-        open_session: starts a runner; called again after a crash.
+        open_session: starts a runner; called again after a crash or a lost link.
         done: passes of an earlier, interrupted measurement; they are not run again.
-        on_pass: gets each finished pass at once, before the next begins.
+        on_pass: gets finished visits at once, before the next begin.
         on_progress: called after each visit.
         seed: of the shuffles.
+        threads: of the engine.
 
     Attributes:
         passes: every pass, the earlier ones included.
-        skipped: networks the engine refused or died on, and why.
         steady: whether time is deterministic on the board; None until it has been looked at.
+        complete: whether the last `collect` reached its end, and not its deadline.
     """
 
     def __init__(
         self,
-        open_session: Callable[[], RunnerSession],
+        open_session: OpenSession,
         *,
         done: Iterable[Pass] = (),
         on_pass: PassSink | None = None,
         on_progress: ProgressSink | None = None,
         seed: int = 0,
+        threads: int = 1,
     ) -> None:
-        self._open, self._seed = open_session, seed
-        self._on_pass, self._on_progress = on_pass, on_progress
+        self._visitor = Visitor(open_session, threads=threads, on_visit=self._report)
+        self._seed, self._on_pass, self._on_progress = seed, on_pass, on_progress
         self.passes = list(done)
-        self.skipped: dict[str, str] = {}
         self.steady: bool | None = None
-        self._have = {(p.index, name) for p in self.passes for name in p.runs}
-        self._session: RunnerSession | None = None
-        self._networks: dict[str, Network] = {}
-        self._strikes: dict[str, int] = {}
-        self._loads, self._measures = 0, 0
-        self._measuring_s, self._visited, self._resumed, self._planned = 0.0, 0, 0, 0
+        self.complete = True
+        self._totals: dict[str, list[int]] = {}
+        self._have: set[tuple[int, str]] = set()
+        for p in self.passes:
+            self._remember(p)
+        self._sessions = max((p.session + 1 for p in self.passes), default=0)
+        self._deadline: float | None = None
+        self._target, self._started_s = 0, 0.0
+        self._visits, self._standing, self._since_kept = 0, 0, 0
+        self._names: list[str] = []
 
     @property
     def session(self) -> RunnerSession:
         """The open conversation with the runner."""
-        if self._session is None:
-            self._session = self._open()
-        return self._session
+        return self._visitor.session
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Networks the engine refused or died on, and why."""
+        return self._visitor.skipped
+
+    @property
+    def disturbed(self) -> dict[str, int]:
+        """What disturbed visits, and how many batches of them."""
+        return self._visitor.disturbed
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the sentinel's time in the second half of the passes compares with the first; None without enough."""
+        times = [ns for p in self.passes for _, ns in p.sentinel]
+        half = len(times) // 2
+        return drift(times[:half], times[half:]) if half >= 2 else None
 
     def close(self) -> None:
         """Ends the runner."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self._visitor.close()
 
-    def collect(self, networks: Sequence[Network], passes: int | None = None) -> int:
+    def collect(
+        self,
+        networks: Sequence[Network],
+        passes: int | None = None,
+        *,
+        deadline: float | None = None,
+        sentinel: str | None = None,
+    ) -> int:
         """Runs what is missing of `passes` passes over the networks.
 
         Args:
-            networks: those to visit; names are distinct.
-            passes: how many; None chooses: 3 where time is deterministic, else 48 to 192.
+            networks: those to visit, the most telling first; names are distinct.
+            passes: how many; None chooses: 3 where time is deterministic, else up to 48 to 192.
+            deadline: on the monotonic clock; when it has passed, what is there has to do.
+            sentinel: one of the networks, re-timed with every batch.
 
         Returns:
-            How many passes there are now.
+            How many passes the networks have now, the most any has.
 
         Raises:
             RunnerCrashed: the runner dies whatever it runs.
-            ConnectionLost: the link broke; what was handed to `on_pass` is all that is needed to go on.
+            ConnectionLost: the link broke for good; what was handed to `on_pass` is all that is needed to go on.
         """
-        self._networks.update({n.name: n for n in networks})
+        self._visitor.networks.update({n.name: n for n in networks})
+        self._visitor.sentinel, self._deadline = sentinel, deadline
+        self.complete = deadline is None or time.monotonic() < deadline
         names = [n.name for n in networks if n.name not in self.skipped]
-        if self.steady is None:
+        if self.steady is None and self.complete:
             self.steady = self._looks_steady(names)
-        earlier = max((p.index + 1 for p in self.passes if any(n in p.runs for n in names)), default=0)
-        total = passes or max(STEADY_PASSES if self.steady else NOISY_PASSES[0], earlier)
-        chosen = bool(passes) or self.steady
-        self._measuring_s, self._visited, self._resumed = 0.0, 0, 0
-        start, stop = 0, total
-        while start < total:
-            pending = self._shuffled([n for n in names if self._lacks(n, range(start, stop))], start)
-            first = start == 0
-            while pending:
-                group = self._load(pending)
-                if first and pending:
-                    stop = min(stop, -(-total // _SWEEPS))
-                first, index = False, start
-                while index < stop:
-                    self._planned = total * len(names)
-                    elapsed_s = self._visit(index, group)
-                    if not chosen and elapsed_s is not None:
-                        chosen, whole = True, stop == total
-                        pass_s = elapsed_s * len(names) / max(1, len(group))
-                        total = max([n for n in NOISY_PASSES if n * pass_s <= WANTED_S] + [total])
-                        stop = total if whole else stop
-                    index += 1
-                self.session.unload(group)
-            names = [n for n in names if n not in self.skipped]
-            start, stop = stop, min(total, stop + -(-total // _SWEEPS))
-        return total
+        adaptive = passes is None and not self.steady
+        self._target = passes or (STEADY_PASSES if self.steady else NOISY_PASSES[0])
+        self._names, self._visits, self._started_s = names, 0, time.monotonic()
+        self._count()
+        stages = self._stages(len(names), waves=deadline is not None or not self.steady)
+        while stages and self.complete:
+            count, stop = stages.pop(0)
+            part = [n for n in names[:count] if n not in self.skipped and not (adaptive and self._precise(n))]
+            if not self.steady and stop > _FIRST_PASSES and self._visits:
+                self._visitor.close()
+            self._sweep(part, stop)
+            if adaptive and count == len(names) and self._target == NOISY_PASSES[0] and self._visits:
+                self._target = self._affordable(len(names))
+                stages = [(c, s) for c, s in self._stages(len(names), waves=False) if s > stop]
+        self._visitor.unload([n for n in names if n not in self.skipped])
+        self.complete = self.complete or not any(self._lacks(n, range(self._target)) for n in names)
+        if self._on_progress and self.complete:
+            count = sum(n not in self.skipped for n in names)
+            self._on_progress(Progress(self._target * count, self._target * count, self._target, count, 0.0))
+        return max((index + 1 for index, name in self._have if name in set(names)), default=0)
+
+    def _stages(self, networks: int, *, waves: bool) -> list[tuple[int, int]]:
+        """(how many networks, up to which pass), in order."""
+        sweeps = [(networks, -(-self._target * part // 4)) for part in range(1, 5)]
+        if not waves or networks < _FEWEST_FOR_WAVES:
+            return list(dict.fromkeys(sweeps))
+        first = min(self._target, 1 if self.steady else _FIRST_PASSES)
+        growing = [(round(part * networks), first) for part in _WAVES]
+        return list(dict.fromkeys([*growing, *(sweep for sweep in sweeps if sweep[1] > first)]))
+
+    def _affordable(self, networks: int) -> int:
+        """How many passes to make where time is noisy, now that their time is known."""
+        each_s = (time.monotonic() - self._started_s) / self._visits
+        return max([n for n in NOISY_PASSES if n * networks * each_s <= WANTED_S] + [NOISY_PASSES[0]])
+
+    def _sweep(self, names: Sequence[str], stop: int) -> None:
+        """Brings networks to `stop` passes, in groups that fit into memory."""
+        indices = range(stop)
+        pending = self._shuffled([n for n in names if self._lacks(n, indices)], stop)
+        several = False
+        while pending and self.complete:
+            group = self._visitor.load(pending)
+            several = several or bool(pending)
+            for index in indices:
+                left = self._shuffled([n for n in group if (index, n) not in self._have], index)
+                while left and self.complete:
+                    batch = self._visitor.visit(left, deadline=self._deadline)
+                    self._keep(index, batch)
+                    left = [n for n in left if n not in batch.runs and n not in self.skipped]
+                    self.complete = self._deadline is None or time.monotonic() < self._deadline
+            if several:
+                self._visitor.unload(group)
 
     def _lacks(self, name: str, indices: range) -> bool:
         return any((index, name) not in self._have for index in indices)
@@ -201,96 +197,57 @@ class Rounds:
         rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(index,)))
         return [names[i] for i in rng.permutation(len(names))]
 
+    def _precise(self, name: str) -> bool:
+        """Whether more passes would not move a network's typical time."""
+        times = self._totals.get(name, [])
+        if len(times) < _ENOUGH:
+            return False
+        low, middle, high = np.percentile(times, (25, 50, 75))
+        # The standard error of a low percentile is about 1.3 times that of the mean of as many normal samples.
+        return bool(1.3 * 0.74 * (high - low) <= _PRECISE * middle * len(times) ** 0.5)
+
     def _looks_steady(self, names: Sequence[str]) -> bool:
         """Repeats the network with the most ops: in a short one a single interrupt counts."""
-        for name in sorted(names, key=lambda n: -len(self._networks[n].model.stamps)):
-            group = self._load([name])
-            if group:
+        for name in sorted(names, key=lambda n: -len(self._visitor.networks[n].model.stamps)):
+            if self._visitor.load([name]):
                 # One request: the talk between two would wake the network card and spoil an emulator's exact time.
-                [(_, visit)] = self.session.measure(group, runs=_REPEATS, warm=1)
-                self.session.unload(group)
-                low, middle, high = np.percentile(_totals(visit), (25, 50, 75))
-                return bool(high - low <= STEADY_SPREAD * middle)
+                batch = self._visitor.visit([name], repeats=_REPEATS)
+                self._visitor.unload([name])
+                if name in batch.runs:
+                    low, middle, high = np.percentile(total_ns(batch.runs[name]), (25, 50, 75))
+                    return bool(high - low <= STEADY_SPREAD * middle)
         return False
 
-    def _load(self, pending: list[str], *, limited: bool = True) -> list[str]:
-        """Loads from the front of `pending` (and takes away) what fits into half of the free memory; at least one."""
-        free = self.session.state.get("free_bytes")
-        budget = free / 2 if free and limited else float("inf")
-        loaded: list[str] = []
-        used = 0
-        while pending and (used < budget or not loaded):
-            name = pending.pop(0)
-            network = self._networks[name]
-            try:
-                used += self.session.load(name, network.model, timed=network.timed)
-                loaded.append(name)
-                self._loads += 1
-            except UnsupportedOp as e:
-                self.skipped[name] = str(e)
-            except RunnerCrashed as e:
-                again = [name] if self._crashed(name, e, worked=self._loads > 0) else []
-                pending[:0] = [*loaded, *again]
-                loaded, used = [], 0
-        return loaded
+    def _keep(self, index: int, batch: Batch) -> None:
+        if not batch.runs:
+            return
+        number = max((p.number for p in self.passes), default=-1) + 1
+        session = self._sessions + self._visitor.opened - 1
+        finished = Pass(number, index, batch.runs, self._visitor.state, batch.seconds, batch.sentinel, session)
+        self.passes.append(finished)
+        self._remember(finished)
+        self._count()
+        if self._on_pass:
+            self._on_pass(finished)
 
-    def _visit(self, index: int, group: list[str]) -> float | None:
-        """One pass over the loaded networks that lack it; its seconds, or None if there was nothing to do."""
-        left = self._shuffled([n for n in group if (index, n) not in self._have], index)
-        self._resumed += len(group) - len(left)
-        self._visited += len(group) - len(left)
-        if not left:
-            return None
-        started_s, runs = time.monotonic(), dict[str, Runs]()
-        while left:
-            try:
-                for name, result in self.session.measure(left, runs=1, warm=1):
-                    runs[name] = result
-                    self._measures += 1
-                    self._report(self._measuring_s + time.monotonic() - started_s)
-                break
-            except RunnerCrashed as e:
-                left = [n for n in left if n not in runs]
-                self._crashed(left[0] if left else "", e, worked=self._measures > 0)
-                group[:] = self._load([n for n in group if n not in self.skipped], limited=False)
-                left = [n for n in left if n in group]
-            except UnsupportedOp as e:
-                left = [n for n in left if n not in runs]
-                self.skipped[left.pop(0)] = str(e)
-                group[:] = [n for n in group if n not in self.skipped]
-        seconds = time.monotonic() - started_s
-        self._measuring_s += seconds
-        if runs:
-            number = max((p.number for p in self.passes), default=-1) + 1
-            finished = Pass(number, index, runs, self.session.state, seconds)
-            self._have.update((index, name) for name in runs)
-            self.passes.append(finished)
-            if self._on_pass:
-                self._on_pass(finished)
-        return seconds
+    def _remember(self, finished: Pass) -> None:
+        for name, runs in finished.runs.items():
+            self._have.add((finished.index, name))
+            self._totals.setdefault(name, []).extend(total_ns(runs))
 
-    def _crashed(self, name: str, error: RunnerCrashed, *, worked: bool) -> bool:
-        """Notes a death of the runner while it had `name`; whether that network gets another chance.
+    def _count(self) -> None:
+        """How many visits of those wanted now are finished and kept."""
+        self._standing = sum((i, n) in self._have for n in self._names for i in range(self._target))
+        self._since_kept = 0
 
-        `worked` tells that what it died on (loading or measuring) has worked for some network.
-        """
-        self.close()
-        self._strikes[name] = self._strikes.get(name, 0) + 1
-        if not worked and sum(self._strikes.values()) >= _MANY:
-            raise RunnerCrashed(f"the runner dies whatever it runs; check the engine on the board: {error}") from error
-        if self._strikes[name] < _STRIKES:
-            return True
-        self.skipped[name] = str(error)
-        return False
-
-    def _report(self, measuring_s: float) -> None:
-        self._visited += 1
-        if self._on_progress:
-            done, planned = self._visited, max(self._planned, self._visited)
-            each_s = measuring_s / (done - self._resumed)
-            count = len(self._networks) - len(self.skipped)
-            self._on_progress(Progress(done, planned, planned // max(1, count), count, each_s * (planned - done)))
-
-
-def _totals(runs: Runs) -> list[int]:
-    return list(runs.whole) or [sum(run) for run in runs.timed]
+    def _report(self) -> None:
+        """One more visit, as yet unkept."""
+        self._visits, self._since_kept = self._visits + 1, self._since_kept + 1
+        if self._on_progress and self._target:
+            count = sum(n not in self.skipped for n in self._names)
+            planned = self._target * count
+            done = min(planned, self._standing + self._since_kept)
+            left_s = (time.monotonic() - self._started_s) / self._visits * (planned - done)
+            if self._deadline is not None:
+                left_s = max(0.0, min(left_s, self._deadline - time.monotonic()))
+            self._on_progress(Progress(done, planned, self._target, count, left_s))

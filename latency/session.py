@@ -6,8 +6,9 @@ import contextlib
 import getpass
 import json
 import os
+import secrets
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,13 +16,21 @@ from typing import Any, Final, Self
 from latency.board import Board
 from latency.deploy import Deployment
 from latency.engines import Engine, EngineModel
-from latency.errors import BoardBusy, ConnectionLost, RunnerCrashed, UnsupportedOp
+from latency.errors import BoardBusy, BoardUnfit, ConnectionLost, RunnerCrashed, UnsupportedOp
 from latency.process import Process, ProcessEnded, TransportTimeout
 from latency.transport import Transport
 
 PROTOCOL: Final = 1
 PATIENCE_S: Final = 180.0
-"""Seconds without a line after which the board counts as lost; the largest network on the slowest board needs a few."""
+"""Seconds without a line after which the runner counts as hung: the slowest answer known, 16 runs of MobileNetV2 at 224
+on an emulated Cortex-A72, takes 50. A board that is gone is found out much sooner, by the link's keepalive."""
+OWNER_VARIABLE: Final = "LIGHTNAS_OWNER"
+"""In the environment of every runner: who started it, as `owner` says; by it a runner left behind is known again."""
+BOARD_LOCK: Final = "/tmp/lightnas-board.lock"
+"""On every board: what the runners of all its accounts lock; the lock in an account's own cache is beside it."""
+IDLE_STATUS: Final = 75
+"""The exit status of a runner that has not heard from us for too long."""
+_TOKEN: Final = secrets.token_hex(8)
 
 
 @dataclass(frozen=True)
@@ -38,12 +47,36 @@ class Runs:
     timed: tuple[tuple[int, ...], ...]
 
 
+@dataclass(frozen=True)
+class LoadedFile:
+    """A user's own model, loaded on the board.
+
+    Attributes:
+        bytes: the memory it took.
+        inputs: (name, shape) of each input as it is fed, without the batch: (c, h, w) of pictures.
+    """
+
+    bytes: int
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def owner() -> str:
+    """This very process, as a board's lock names its holder; distinct even between containers with one host name."""
+    return f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()} {_TOKEN}"
+
+
 class RunnerSession:
     """One runner process on a board, from hello to the end. A context manager; `close` may be called twice.
 
     Attributes:
         facts: what the runner told about the board and its engine.
-        state: frequency, temperature, throttling, load and free memory, as last told.
+        state: frequency, temperature, throttling, load, free memory and work done since boot, as last told.
+        before: the same from just before the last `measure`; with `state` it tells what disturbed it
+            (`latency.disturbance`).
+        governor: whether the cores are held at the governor `performance` (`set`), the governors before (`was`), and
+            why they are not held, with the mend (`why_not`, or None).
+        visits: how many visits of networks have been finished.
+        lost: whether it ended because the link, or the board, went away.
 
     Raises:
         BoardBusy: somebody else measures on the board.
@@ -54,8 +87,9 @@ class RunnerSession:
     def __init__(self, transport: Transport, deployment: Deployment, board: Board, engine: Engine) -> None:
         self._name = board.name
         self._orders: dict[str, tuple[int, ...]] = {}
+        self.visits, self.lost = 0, False
         argv = [deployment.python, "-u", deployment.runner_path]
-        self._process: Process = transport.spawn(argv, env=deployment.env)
+        self._process: Process = transport.spawn(argv, env={**deployment.env, OWNER_VARIABLE: owner()})
         try:
             answer = self._ask(
                 do="hello",
@@ -64,12 +98,15 @@ class RunnerSession:
                 cores=list(board.cores),
                 dtype=board.dtype,
                 lock=deployment.lock_path,
-                owner=f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}",
+                owner=owner(),
+                board_lock=os.environ.get("LIGHTNAS_BOARD_LOCK", BOARD_LOCK),
             )
             if answer.get("protocol") != PROTOCOL:
                 raise RunnerCrashed(f"{board.name}: the runner is of another version; deploy it again")
             self.facts: dict[str, Any] = dict(answer["facts"])
             self.state: dict[str, Any] = dict(answer["state"])
+            self.before = self.state
+            self.governor: dict[str, Any] = dict(answer["governor"])
         except BaseException:
             self.close()
             raise
@@ -95,6 +132,23 @@ class RunnerSession:
         self._orders[name] = order
         return int(answer["bytes"])
 
+    def load_file(self, name: str, path: str, shape: Sequence[int] | None = None) -> LoadedFile:
+        """Loads a model file that is on the board, to be run whole; runs it once.
+
+        Args:
+            name: what `measure` and `unload` shall call it.
+            path: the file on the board: a `.param` for ncnn (with the `.bin` beside it, or else with zero weights), a
+                `.onnx` for onnxruntime.
+            shape: of the first input without the batch, e.g. (c, h, w); None: as the model says.
+
+        Raises:
+            UnsupportedOp: the engine cannot read or run the file, or the model does not tell its input's shape.
+        """
+        answer = self._ask(do="load", name=name, path=path, shape=None if shape is None else list(shape))
+        self._orders[name] = ()
+        inputs = tuple((str(each), tuple(int(n) for n in sizes)) for each, sizes in answer["inputs"])
+        return LoadedFile(int(answer["bytes"]), inputs)
+
     def unload(self, names: Sequence[str]) -> None:
         """Frees networks."""
         self._ask(do="unload", names=list(names))
@@ -113,8 +167,10 @@ class RunnerSession:
             if answer.get("name") != name:
                 raise RunnerCrashed(f"{self._name}: the runner measured {answer.get('name')!r} instead of {name!r}")
             order = self._orders[name]
+            self.visits += 1
             yield name, Runs(tuple(answer["whole"]), tuple(_in_text_order(run, order) for run in answer["timed"]))
-        self.state = dict(self._receive()["state"])
+        answer = self._receive()
+        self.before, self.state = dict(answer["before"]), dict(answer["state"])
 
     def close(self) -> None:
         """Ends the runner; the board's lock goes with it."""
@@ -149,9 +205,12 @@ class RunnerSession:
             return dict(answer)
         kind, message = answer.get("kind"), answer.get("message")
         if kind == "busy":
-            raise BoardBusy(f"board {self._name} is being measured by {message}; wait for its end, or end it")
+            busy = f"board {self._name} is being measured by {message}; wait for its end, or end it"
+            raise BoardBusy(busy, str(message))
         if kind == "engine":
             raise UnsupportedOp(f"{self._name}: {message}")
+        if kind == "board":
+            raise BoardUnfit(f"{self._name}: {message}")
         raise RunnerCrashed(f"{self._name}: the runner refused a request: {message}")
 
     @contextlib.contextmanager
@@ -159,8 +218,15 @@ class RunnerSession:
         try:
             yield
         except ProcessEnded as e:
+            if e.exit_status == IDLE_STATUS:
+                self.lost = True
+                raise ConnectionLost(f"{self._name}: this side was silent for so long that the runner ended") from e
             raise RunnerCrashed(f"{self._name}: the runner died: {e}") from e
+        except ConnectionLost:
+            self.lost = True
+            raise
         except TransportTimeout as e:
+            self.lost = True
             self.close()
             raise ConnectionLost(
                 f"{self._name}: the board did not answer for {PATIENCE_S:g} s; check it, then start again to resume"
@@ -173,3 +239,8 @@ def _in_text_order(intervals: Sequence[int], order: Sequence[int]) -> tuple[int,
     for place, interval in zip(order, intervals, strict=False):
         out[place] = interval
     return (*out, intervals[-1])
+
+
+def opener(transport: Transport, deployment: Deployment, board: Board, engine: Engine) -> Callable[[], RunnerSession]:
+    """What starts a runner over this very link, again and again; `latency.link.PatientLink` also mends the link."""
+    return lambda: RunnerSession(transport, deployment, board, engine)

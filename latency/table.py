@@ -6,15 +6,19 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, Self
 
 from latency.errors import InvalidTable
+from latency.terms import Terms, terms_of
 
 FORMAT: Final = "lightnas-latency-table"
-VERSION: Final = 1
+VERSION: Final = 2
+_OLDEST: Final = 1
+_NEWER: Final = ("terms", "residuals", "drift_sigma")
+"""What the first version's calibration lacks."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,21 @@ class Entry:
     """An op's time.
 
     Attributes:
-        ms: before the table's scale.
+        ms: inside a cover network; `Calibration.terms` and its scale make it a part of a whole network's time.
         spread: interquartile range of its raw samples as a share of `ms`.
-        samples: how many raw samples there were.
+        samples: how many raw samples there were; 0 marks an op that was not timed but estimated from others.
+        sigma: standard error of log(ms), where it goes beyond what `Calibration.residuals` tell; 0 for a timed op.
     """
 
     ms: float
     spread: float
     samples: int
+    sigma: float = 0.0
+
+    @property
+    def estimated(self) -> bool:
+        """Whether no cover network with the op was timed."""
+        return self.samples == 0
 
 
 @dataclass(frozen=True)
@@ -68,16 +79,22 @@ class Calibration:
     """How the table was fitted to whole networks.
 
     Attributes:
-        scale: from the sum of entries to the median of whole-network runs.
+        scale: from the sum of the ops' parts to the median of whole-network runs.
         networks: whole networks measured for it.
-        error_pct: mean absolute error on them, each predicted with the scale of the others.
+        error_pct: mean absolute error on them, each predicted without itself.
         split_half_pct: the measurement's own noise on them; None if there was but one pass.
+        terms: from an entry to its op's part.
+        residuals: log(measured / predicted) of whole networks, each predicted without itself; intervals come from them.
+        drift_sigma: standard deviation of what all networks' log times shift by from one runner to the next.
     """
 
     scale: float
     networks: int
     error_pct: float
     split_half_pct: float | None
+    terms: Terms = field(default_factory=Terms)
+    residuals: tuple[float, ...] = ()
+    drift_sigma: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,7 @@ class Provenance:
         passes: how often.
         seconds: of board time, earlier sittings included.
         samples_sha256: of the raw passes.
+        facts: what the board told of itself: CPU, system, C library, Python, memory, the engine's build.
     """
 
     date: str
@@ -109,6 +127,7 @@ class Provenance:
     passes: int
     seconds: float
     samples_sha256: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,6 +140,7 @@ class LatencyTable:
         offset_ms: of a network beyond its ops, before the scale.
         calibration: holds the scale.
         provenance: how it came about.
+        version: of the format; a table keeps the one it was made in, and with it its digest.
     """
 
     identity: Identity
@@ -128,14 +148,20 @@ class LatencyTable:
     offset_ms: float
     calibration: Calibration
     provenance: Provenance
+    version: int = VERSION
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "entries", MappingProxyType(dict(sorted(self.entries.items()))))
 
     @property
     def scale(self) -> float:
-        """From the sum of entries to the median of whole-network runs."""
+        """From the sum of the ops' parts to the median of whole-network runs."""
         return self.calibration.scale
+
+    @property
+    def measured(self) -> set[str]:
+        """The keys of the ops that were timed."""
+        return {key for key, entry in self.entries.items() if not entry.estimated}
 
     @cached_property
     def digest(self) -> str:
@@ -143,17 +169,23 @@ class LatencyTable:
         return hashlib.sha256(_canonical(self._body()).encode()).hexdigest()
 
     def _body(self) -> dict[str, Any]:
+        calibration, provenance = asdict(self.calibration), asdict(self.provenance)
+        entries = {key: list(astuple(e)) for key, e in self.entries.items()}
+        if self.version == 1:
+            entries = {key: row[:3] for key, row in entries.items()}
+            calibration = {k: v for k, v in calibration.items() if k not in _NEWER}
+            del provenance["facts"]
         return {
             "identity": asdict(self.identity),
-            "entries": {key: [e.ms, e.spread, e.samples] for key, e in self.entries.items()},
+            "entries": entries,
             "offset_ms": self.offset_ms,
-            "calibration": asdict(self.calibration),
-            "provenance": asdict(self.provenance),
+            "calibration": calibration,
+            "provenance": provenance,
         }
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""
-        return json.dumps({"format": FORMAT, "version": VERSION, "digest": self.digest, **self._body()}, indent=1)
+        return json.dumps({"format": FORMAT, "version": self.version, "digest": self.digest, **self._body()}, indent=1)
 
     @classmethod
     def from_json(cls, text: str | bytes, *, source: str = "the latency table") -> Self:
@@ -172,17 +204,19 @@ class LatencyTable:
             raise InvalidTable(f"{source} is not a latency table: it is no JSON; export it again") from e
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise InvalidTable(f"{source} is not a latency table: its format is not {FORMAT!r}")
-        if data.get("version") != VERSION:
+        version = data.get("version")
+        if not isinstance(version, int) or isinstance(version, bool) or not _OLDEST <= version <= VERSION:
             raise InvalidTable(
-                f"{source} has version {data.get('version')!r}, but this lightnas reads {VERSION}; update lightnas"
+                f"{source} has version {version!r}, but this lightnas reads {_OLDEST} to {VERSION}; update lightnas"
             )
         try:
             table = cls(
                 identity=_identity(data["identity"]),
-                entries={key: _entry(key, value) for key, value in _mapping(data["entries"]).items()},
+                entries={key: _entry(key, value, version) for key, value in _mapping(data["entries"]).items()},
                 offset_ms=_number(data["offset_ms"], "offset_ms"),
-                calibration=_calibration(data["calibration"]),
-                provenance=_provenance(data["provenance"]),
+                calibration=_calibration(data["calibration"], version),
+                provenance=_provenance(data["provenance"], version),
+                version=version,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             what = f"{e.args[0]} is missing" if isinstance(e, KeyError) else e
@@ -190,30 +224,6 @@ class LatencyTable:
         if data.get("digest") != table.digest:
             raise InvalidTable(f"{source} is damaged: its digest does not fit its content; export it again")
         return table
-
-    def merge(self, newer: LatencyTable) -> LatencyTable:
-        """Both tables' ops in one, for a second space on the same board; where both have an op, the newer time counts.
-
-        Our times are expressed in the newer table's scale, so every single op keeps the time it has in its own table.
-
-        Raises:
-            InvalidTable: the tables hold for different things; names them.
-        """
-        differences = self.identity.differences(newer.identity)
-        if differences:
-            raise InvalidTable(f"tables cannot be merged, their identities differ: {'; '.join(differences)}")
-        factor = self.scale / newer.scale
-        ours = {key: replace(e, ms=e.ms * factor) for key, e in self.entries.items()}
-        old, new = self.provenance, newer.provenance
-        raw = f"{old.samples_sha256}+{new.samples_sha256}"
-        provenance = replace(
-            new,
-            spaces=tuple(dict.fromkeys([*old.spaces, *new.spaces])),
-            networks=old.networks + new.networks,
-            seconds=old.seconds + new.seconds,
-            samples_sha256=hashlib.sha256(raw.encode()).hexdigest(),
-        )
-        return replace(newer, entries={**ours, **newer.entries}, provenance=provenance)
 
 
 def _canonical(value: Any) -> str:
@@ -244,10 +254,13 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
-def _entry(key: str, value: Any) -> Entry:
-    if not isinstance(value, list) or len(value) != 3:
-        raise ValueError(f"entry {key} is not [ms, spread, samples]")
-    return Entry(_number(value[0], f"{key} ms"), _number(value[1], f"{key} spread"), _count(value[2], f"{key} samples"))
+def _entry(key: str, value: Any, version: int) -> Entry:
+    wanted = ("ms", "spread", "samples", "sigma")[: 3 if version == 1 else 4]
+    if not isinstance(value, list) or len(value) != len(wanted):
+        raise ValueError(f"entry {key} is not [{', '.join(wanted)}]")
+    ms, spread, samples = _number(value[0], f"{key} ms"), _number(value[1], f"{key} spread"), value[2]
+    sigma = _number(value[3], f"{key} sigma") if version > 1 else 0.0
+    return Entry(ms, spread, _count(samples, f"{key} samples"), sigma)
 
 
 def _identity(value: Any) -> Identity:
@@ -260,7 +273,7 @@ def _identity(value: Any) -> Identity:
     )
 
 
-def _calibration(value: Any) -> Calibration:
+def _calibration(value: Any, version: int) -> Calibration:
     data = _mapping(value)
     halves = data["split_half_pct"]
     scale = _number(data["scale"], "scale")
@@ -271,10 +284,13 @@ def _calibration(value: Any) -> Calibration:
         networks=_count(data["networks"], "calibration networks"),
         error_pct=_number(data["error_pct"], "error_pct"),
         split_half_pct=None if halves is None else _number(halves, "split_half_pct"),
+        terms=terms_of(_mapping(data["terms"])) if version > 1 else Terms(),
+        residuals=tuple(_number(r, "a residual", least=-math.inf) for r in data["residuals"]) if version > 1 else (),
+        drift_sigma=_number(data["drift_sigma"], "drift_sigma") if version > 1 else 0.0,
     )
 
 
-def _provenance(value: Any) -> Provenance:
+def _provenance(value: Any, version: int) -> Provenance:
     data = _mapping(value)
     return Provenance(
         date=_text(data["date"], "date"),
@@ -286,4 +302,5 @@ def _provenance(value: Any) -> Provenance:
         passes=_count(data["passes"], "passes"),
         seconds=_number(data["seconds"], "seconds"),
         samples_sha256=_text(data["samples_sha256"], "samples_sha256"),
+        facts=_mapping(data["facts"]) if version > 1 else {},
     )

@@ -10,7 +10,8 @@ Ownership:
   runs: end of input first, so that it can put back what it changed, then SIGTERM, then SIGKILL.
 - If the link itself dies, nobody can signal the process any more: **a program spawned on a board must exit at the end
   of its standard input**, which is what it then sees.
-- Paths on the board are absolute. `put` never leaves half a file under the final name, and needs the folder to exist.
+- Paths on the board are absolute. `put` never leaves half a file under the final name, not even after a power cut, and
+  needs the folder to exist.
 - One thread at a time uses a transport or a process. `close` may come from any thread.
 
 Errors: see `latency.errors`. Exit statuses are returned, not raised; a negative one means that a signal ended it.
@@ -79,6 +80,11 @@ class Transport(ABC):
 
     name: str
     """The board, as messages call it."""
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """Whether the link is still up, as far as we have been told; a link once gone never comes back."""
 
     @abstractmethod
     def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
@@ -163,6 +169,11 @@ class LocalTransport(Transport):
     def __init__(self) -> None:
         self.name = "local"
         self._processes: list[LocalProcess] = []
+
+    @property
+    def alive(self) -> bool:
+        """Always: there is no link to lose."""
+        return True
 
     def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
         """Runs it as a child process; a time-out kills its whole group."""
@@ -322,6 +333,11 @@ class FakeTransport(Transport):
         self.spawned: list[tuple[str, ...]] = []
         self.open = True
         self._run, self._talk, self._greeting = run, talk, greeting
+
+    @property
+    def alive(self) -> bool:
+        """`open`."""
+        return self.open
 
     def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
         """Notes the command and asks the function."""

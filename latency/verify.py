@@ -8,17 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from latency.board import Board
-from latency.deploy import Deployment
 from latency.engines import get_engine
 from latency.errors import InvalidTable, RunnerCrashed
 from latency.fit import gather, split_half
-from latency.predict import predict
+from latency.interval import has_intervals
+from latency.passes import Network, ProgressSink
+from latency.predict import Prediction, predict, predict_interval
 from latency.profiler import network_name, require_dtype, session_identity
-from latency.rounds import Network, ProgressSink, Rounds
-from latency.session import RunnerSession
+from latency.rounds import Rounds
 from latency.table import LatencyTable
-from latency.transport import Transport
+from latency.visits import OpenSession
 from nas.graph import Graph
+
+CONFIDENCE = 0.9
+"""Of the intervals told beside a prediction."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Verified:
 
     Attributes:
         predicted_ms: by the table.
+        low_ms, high_ms: the 90 % interval of the prediction; None where the table tells none.
         measured_ms: median of its interleaved runs, each after one that does not count.
         p95_ms: 95th percentile of them.
         error_pct: predicted against measured; positive: predicted too slow.
@@ -35,17 +39,25 @@ class Verified:
     """
 
     predicted_ms: float
+    low_ms: float | None
+    high_ms: float | None
     measured_ms: float
     p95_ms: float
     error_pct: float
     noise_pct: float | None
     runs: int
 
+    @property
+    def inside(self) -> bool | None:
+        """Whether the measured latency lies in the interval."""
+        if self.low_ms is None or self.high_ms is None:
+            return None
+        return self.low_ms <= self.measured_ms <= self.high_ms
+
 
 def verify(
     board: Board,
-    transport: Transport,
-    deployment: Deployment,
+    open_session: OpenSession,
     graphs: Sequence[Graph],
     table: LatencyTable,
     *,
@@ -57,8 +69,7 @@ def verify(
 
     Args:
         board: what to measure on, and how.
-        transport: an open link to it.
-        deployment: the runner on it.
+        open_session: starts a runner there; called again when the runner or the link went away.
         graphs: the networks; equal ones are run once.
         table: what to compare with.
         passes: runs of each network; None chooses (3 where time is deterministic, else 48 to 192).
@@ -75,11 +86,11 @@ def verify(
     """
     engine = get_engine(board.engine)
     require_dtype(board, engine)
-    predicted = [predict(table, graph) for graph in graphs]
+    predicted = [_predicted(table, graph) for graph in graphs]
     models = [engine.build(graph) for graph in graphs]
     names = [network_name(model) for model in models]
     networks = {n: Network(n, m, timed=False) for n, m in zip(names, models, strict=True)}
-    rounds = Rounds(lambda: RunnerSession(transport, deployment, board, engine), on_progress=on_progress, seed=seed)
+    rounds = Rounds(open_session, on_progress=on_progress, seed=seed, threads=board.threads)
     try:
         differences = table.identity.differences(session_identity(rounds.session, board))
         if differences:
@@ -94,13 +105,26 @@ def verify(
         raise RunnerCrashed(
             f"{board.name}: {len(rounds.skipped)} network(s) could not be run: {'; '.join(rounds.skipped.values())}"
         )
-    return [_verified(ms, gather(rounds.passes, name)[0] / 1e6) for ms, name in zip(predicted, names, strict=True)]
+    return [_verified(p, gather(rounds.passes, name)[0] / 1e6) for p, name in zip(predicted, names, strict=True)]
 
 
-def _verified(predicted_ms: float, runs_ms: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Verified:
+def common_scale(results: Sequence[Verified]) -> float:
+    """The factor that the measured latencies have in common against the predicted ones: drift since the profile."""
+    return float(np.median([r.measured_ms / r.predicted_ms for r in results]))
+
+
+def _predicted(table: LatencyTable, graph: Graph) -> Prediction | float:
+    return predict_interval(table, graph, CONFIDENCE) if has_intervals(table) else predict(table, graph)
+
+
+def _verified(predicted: Prediction | float, runs_ms: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Verified:
+    low, high = (predicted.low_ms, predicted.high_ms) if isinstance(predicted, Prediction) else (None, None)
+    predicted_ms = predicted.ms if isinstance(predicted, Prediction) else predicted
     measured_ms = float(np.median(runs_ms))
     return Verified(
         predicted_ms=predicted_ms,
+        low_ms=low,
+        high_ms=high,
         measured_ms=measured_ms,
         p95_ms=float(np.percentile(runs_ms, 95)),
         error_pct=(predicted_ms / measured_ms - 1) * 100,

@@ -5,6 +5,7 @@ Tags are those of PEP 600: a wheel tagged `manylinux_2_N` needs glibc 2.N or new
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -23,6 +24,19 @@ _NEWEST_GLIBC_MINOR: Final = 60
 """Only to find out which glibc a wheel would need that does not fit."""
 _NO_SUCH_WHEEL: Final = "no such wheel"
 _LEGACY: Final = {"manylinux2014": 17, "manylinux2010": 12, "manylinux1": 5}
+
+
+_LAST: Final = {
+    "cp39": {"onnxruntime": "1.19.2", "numpy": "2.0.2"},
+    "cp310": {"onnxruntime": "1.23.2", "numpy": "2.2.6"},
+}
+"""The last versions made for Pythons that newer ones have left behind."""
+
+
+def version_for(distribution: str, python: BoardPython) -> str:
+    """The version a board gets: the one installed here, or the last one there is for its Python."""
+    here = importlib.metadata.version(distribution)
+    return _LAST.get(python.abi, {}).get(distribution, here)
 
 
 def fetch(engine: str, version: str, python: BoardPython, facts: BoardFacts, cache: Path, *, board: str) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.graph import Graph, Op, Shape, Tensor
+from nas.graph import Graph, Op, Place, Shape, Tensor
 
 if TYPE_CHECKING:
     from nas.space import SearchSpace
@@ -46,6 +46,7 @@ class CompiledSite:
         reads: how the genes give the choice index.
         next_shape: (rows,) index into the next site's shapes.
         indptr, indices: CSR of op indices (into CompiledSpace.ops, with repetition) per row.
+        places: for each of `indices`, the same op among its neighbours (into CompiledSpace.places).
         canonical: (rows,) the smallest choice that builds the same ops.
     """
 
@@ -55,6 +56,7 @@ class CompiledSite:
     next_shape: Ints
     indptr: Ints
     indices: Ints
+    places: Ints
     canonical: Ints
 
     @property
@@ -70,15 +72,16 @@ class CompiledSite:
         return out
 
     def sums(self, prices: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(rows,) sum of the ops' prices per row; prices is (ops,)."""
-        totals = np.concatenate([[0.0], np.cumsum(prices[self.indices])])
+        """(rows,) sum of the prices per row; prices is (places,)."""
+        each = prices[self.places]
+        totals = np.concatenate([[0.0], np.cumsum(each)])
         # Differences of a running sum lose digits on long arrays; integers below 2^53 stay exact, and reduceat
         # cannot express empty rows, so sum those exactly only where it matters: float prices.
         if not np.array_equal(prices, np.rint(prices)):
             filled = self.indptr[:-1] < self.indptr[1:]
             out = np.zeros(self.rows)
             if filled.any():
-                out[filled] = np.add.reduceat(prices[self.indices], self.indptr[:-1][filled])
+                out[filled] = np.add.reduceat(each, self.indptr[:-1][filled])
             return out
         return np.asarray(totals[self.indptr[1:]] - totals[self.indptr[:-1]], dtype=np.float64)
 
@@ -95,10 +98,11 @@ class CompiledSite:
 
 @dataclass(frozen=True)
 class CompiledSpace:
-    """All sites' tables and the distinct ops, sorted by key."""
+    """All sites' tables, the distinct ops, sorted by key, and the distinct places they stand in."""
 
     space: SearchSpace
     ops: tuple[Op, ...]
+    places: tuple[Place, ...]
     sites: tuple[CompiledSite, ...]
 
     def start(self, x: NDArray[np.uint8]) -> Ints:
@@ -212,6 +216,7 @@ def compile_space(space: SearchSpace) -> CompiledSpace:
     price, and a profile would measure them for nothing.
     """
     op_ids: dict[Op, int] = {}
+    place_ids: dict[tuple[int, int, tuple[int, ...]], int] = {}
     drafts: list[dict[str, Any]] = []
     scenarios = list(space.scenarios())
     reached: dict[Shape, set[int]] = {shape: set() for shape in space.inputs}
@@ -228,7 +233,7 @@ def compile_space(space: SearchSpace) -> CompiledSpace:
         next_ids: dict[Shape, int] = {}
         next_shape: list[int] = []
         canonical: list[int] = []
-        indptr, indices = [0], list[int]()
+        indptr, indices, places = [0], list[int](), list[int]()
         for shape, here in reached.items():
             seen: dict[Any, int] = {}
             for c, combo in enumerate(itertools.product(*values)):
@@ -240,7 +245,12 @@ def compile_space(space: SearchSpace) -> CompiledSpace:
                     canonical.append(seen.setdefault(same, c))
                     next_shape.append(next_ids.setdefault(out.shape, len(next_ids)))
                     following.setdefault(out.shape, set()).update(live)
-                    indices.extend(op_ids.setdefault(op, len(op_ids)) for op in g.ops)
+                    ids = [op_ids.setdefault(op, len(op_ids)) for op in g.ops]
+                    indices.extend(ids)
+                    for at, place in zip(ids, g.places(out), strict=True):
+                        makers = tuple(-1 if m is None else op_ids[m] for m in place.makers)
+                        key = (at, -1 if place.reader is None else op_ids[place.reader], makers)
+                        places.append(place_ids.setdefault(key, len(place_ids)))
                 else:
                     canonical.append(c)
                     next_shape.append(0)
@@ -249,14 +259,20 @@ def compile_space(space: SearchSpace) -> CompiledSpace:
             {"shapes": tuple(reached), "choices": choices, "reads": reads}
             | {"next_shape": np.array(next_shape, dtype=np.intp), "canonical": np.array(canonical, dtype=np.intp)}
             | {"indptr": np.array(indptr, dtype=np.intp), "indices": np.array(indices, dtype=np.intp)}
+            | {"places": np.array(places, dtype=np.intp)}
         )
         reached = following
+    named = list(op_ids)
+    stands = tuple(
+        Place(named[at], None if reader < 0 else named[reader], tuple(None if m < 0 else named[m] for m in makers))
+        for at, reader, makers in place_ids
+    )
     ordered = sorted(op_ids, key=lambda op: op.key)
     rank = np.empty(len(ordered), dtype=np.intp)
     for new, op in enumerate(ordered):
         rank[op_ids[op]] = new
     sites = tuple(CompiledSite(**{**d, "indices": rank[d["indices"]]}) for d in drafts)
-    return CompiledSpace(space, tuple(ordered), sites)
+    return CompiledSpace(space, tuple(ordered), stands, sites)
 
 
 def _allowed(reads: tuple[CompiledRead, ...], choices: int, scenarios: list[dict[int, int]]) -> list[set[int]]:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import MissingOps
-from nas.graph import Op
+from nas.graph import Place
 from nas.space import Encoding, Encodings, SearchSpace
 
-Price = Callable[[Op], float | None]
+Price = Callable[[Place], float | None]
 
 
 class CostModel:
@@ -55,7 +55,7 @@ class CostModel:
 
         Args:
             space: whose encodings are priced.
-            price: Op -> its cost before `scale`, or None where unknown.
+            price: an op among its neighbours -> its cost before `scale`, or None where unknown.
             unit: what the numbers are.
             offset: added to every network.
             scale: multiplies the sum of ops.
@@ -65,10 +65,10 @@ class CostModel:
         Raises:
             MissingOps: listing all unpriced keys; never a silent zero.
         """
-        prices = [price(op) for op in space.compiled.ops]
-        missing = [op.key for op, p in zip(space.compiled.ops, prices, strict=True) if p is None]
+        prices = [price(place) for place in space.compiled.places]
+        missing = {place.op.key for place, p in zip(space.compiled.places, prices, strict=True) if p is None}
         if missing:
-            raise MissingOps(missing, table=table, fix=fix)
+            raise MissingOps(sorted(missing), table=table, fix=fix)
         known = np.array(prices, dtype=np.float64)
         tables = [site.sums(known) for site in space.compiled.sites]
         return cls(space, tables, unit=unit, offset=offset, scale=scale)
@@ -105,9 +105,9 @@ class CostModel:
 
 def flops_model(space: SearchSpace) -> CostModel:
     """Multiply-accumulates at batch 1."""
-    return CostModel.compile(space, lambda op: op.flops, unit="multiply-adds")
+    return CostModel.compile(space, lambda place: place.op.flops, unit="multiply-adds")
 
 
 def params_model(space: SearchSpace) -> CostModel:
     """Trainable parameters."""
-    return CostModel.compile(space, lambda op: op.params, unit="parameters")
+    return CostModel.compile(space, lambda place: place.op.params, unit="parameters")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from nas.errors import InvalidOp
 from nas.op import ACTIVATIONS, KINDS, Op, Pair, Shape, plain_op, shapes_text, window_op
 
-__all__ = ["ACTIVATIONS", "KINDS", "Graph", "Node", "Op", "Pair", "Shape", "Tensor"]
+__all__ = ["ACTIVATIONS", "KINDS", "Graph", "Node", "Op", "Pair", "Place", "Shape", "Tensor"]
 
 
 class Tensor(NamedTuple):
@@ -29,6 +29,20 @@ class Node(NamedTuple):
     op: Op
     inputs: tuple[Tensor, ...]
     path: str
+
+
+class Place(NamedTuple):
+    """An Op and the neighbours an engine may fuse it with: those joined to it by a tensor nothing else reads.
+
+    Attributes:
+        op: the op.
+        reader: what reads its output, if that is one op and it reads nothing else of it; None at a network's end.
+        makers: per input, the op that made it for this op alone; else None.
+    """
+
+    op: Op
+    reader: Op | None
+    makers: tuple[Op | None, ...]
 
 
 def _pair(value: int | Pair) -> Pair:
@@ -138,6 +152,24 @@ class Graph:
     def ops(self) -> Iterator[Op]:
         """The ops in execution order."""
         return (node.op for node in self.nodes)
+
+    def places(self, output: Tensor | None = None) -> list[Place]:
+        """Each node's op among its neighbours, in execution order; `output` (default: the last) is read outside."""
+        readers: dict[tuple[int, int], list[int]] = {}
+        for index, node in enumerate(self.nodes):
+            for t in node.inputs:
+                readers.setdefault((t.node, t.port), []).append(index)
+        end = output or self.output
+        readers.setdefault((end.node, end.port), []).append(len(self.nodes))
+        only = {made: by[0] for made, by in readers.items() if len(by) == 1 and by[0] < len(self.nodes)}
+        places = []
+        for index, node in enumerate(self.nodes):
+            reader = only.get((index, 0)) if len(node.op.outputs) == 1 else None
+            makers = tuple(
+                self.nodes[t.node].op if (t.node, t.port) in only and t.node >= 0 else None for t in node.inputs
+            )
+            places.append(Place(node.op, None if reader is None else self.nodes[reader].op, makers))
+        return places
 
     @property
     def flops(self) -> int:

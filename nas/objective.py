@@ -24,11 +24,13 @@ class Budget:
         metric: a key of `METRICS`.
         limit: the largest allowed value, in the metric's unit.
         cost: prices encodings in that unit.
+        qualifier: what messages add to the metric, e.g. with which confidence it holds.
     """
 
     metric: str
     limit: float
     cost: CostModel
+    qualifier: str = ""
 
     def allows(self, x: Encodings) -> NDArray[np.bool_]:
         """(n,) True where the row's cost is at most the limit."""
@@ -39,8 +41,8 @@ class Budget:
         smallest = self.cost.minimum()[0]
         if smallest > self.limit:
             raise ImpossibleBudget(
-                f"no network of {self.cost.space.name} has {self.metric} <= {self.limit:g}: the smallest achievable is "
-                f"{smallest:.6g} {METRICS[self.metric]}; raise the budget to at least that",
+                f"no network of {self.cost.space.name} has {self.metric} <= {self.limit:g}{self.qualifier}: the "
+                f"smallest achievable is {smallest:.6g} {METRICS[self.metric]}; raise the budget to at least that",
                 {self.metric: smallest},
             )
 

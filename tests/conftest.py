@@ -19,6 +19,7 @@ from latency.board import Board
 from latency.ssh import SshTransport
 from latency.transport import LocalTransport, Transport
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 QEMU_SCRIPTS = Path(__file__).parent / "qemu"
 
 
@@ -100,6 +101,16 @@ def alive(pid: int) -> bool:
 
 
 StartServer = Callable[..., SshServer]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_board_lock() -> Iterator[None]:
+    """Tests do not wait for, nor hinder, whoever measures on this machine; the path has to exist on every board."""
+    path = Path(f"/tmp/lightnas-test-{os.getpid()}.lock")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTNAS_BOARD_LOCK", str(path))
+        yield
+    path.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,9 @@ from api.commands.output import AcceptOption, JsonFlag, out, print_json, print_t
 from api.errors import OptionError
 from api.store import Store
 from latency.board import Board
+
+if TYPE_CHECKING:
+    from latency.health import Health
 
 app = typer.Typer(help="Boards: the machines to profile, and how to reach them.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="BOARD", help="The board's name.")]
@@ -83,7 +87,8 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json({**board.to_dict(), "facts": facts, "tables": [t.to_dict() for t in tables]})
         return
-    print_table(None, ("", ""), [*board.to_dict().items(), *(facts or {}).items()])
+    known = {key: value for key, value in (facts or {}).items() if value and not isinstance(value, list | dict)}
+    print_table(None, ("", ""), [*board.to_dict().items(), *known.items()])
     for table in tables:
         out(f"table {table.digest[:12]}: {table.spaces}, {table.created_at:%Y-%m-%d %H:%M} UTC")
 
@@ -113,28 +118,70 @@ def check(
         board = store.boards.get(name)
         with connect(board, accept_new_host_key=accept) as link:
             health = examine(link, board)
-        facts = {**dataclasses.asdict(health), "clusters": health.clusters}
+        facts = {
+            **dataclasses.asdict(health),
+            "clusters": [dataclasses.asdict(cluster) for cluster in health.clusters],
+            "recommended_cores": list(health.recommended(board)),
+        }
         store.boards.set_facts(name, facts)
     if as_json:
         print_json(facts)
         return
-    shown = {
-        "system": health.os,
-        "model": health.model,
-        "cores": "; ".join(f"{label}: {','.join(map(str, cores))}" for label, cores in health.clusters.items()),
-        "temperature": None if health.temperature_c is None else f"{health.temperature_c:.0f} °C",
-        "load": health.load,
-        "memory free": f"{health.facts.memory_free_bytes / 2**20:.0f} MiB",
-        "disk free": f"{health.facts.disk_free_bytes / 2**20:.0f} MiB",
-        "engine": f"{health.engine} {health.engine_version or '(is sent with the first profile)'}",
-    }
-    print_table(None, ("", f"board {name}"), [(k, v) for k, v in shown.items() if v not in (None, "")])
+    rows = [(label, text) for label, text in describe(health, board) if text]
+    print_table(None, ("", f"board {name}"), rows)
     for word, lines in (("problem", health.problems), ("warning", health.warnings)):
         for line in lines:
             out(f"{word}: {line}")
     if health.problems:
         raise typer.Exit(2)
     out(f"\nboard {name} can be profiled: nas profile {name} --space SPACE")
+
+
+def describe(health: Health, board: Board) -> Iterator[tuple[str, str]]:
+    """What a check found, as (label, text); the text is empty where the board does not tell."""
+    from latency.disturbance import throttling
+    from latency.health import format_list
+
+    yield "system", health.os
+    yield "model", health.model
+    for cluster in health.clusters:
+        cores = [core for core in health.cores if core.number in cluster.cores]
+        yield "cores", f"{format_list(cluster.cores)}: {cluster.label}"
+        core = cores[0]
+        if core.governor:
+            held = "" if core.governor == "performance" else ", held at performance while profiling"
+            yield "  governor", f"{core.governor}{held if core.may_set else ''} (of {', '.join(core.governors)})"
+            now = format_range(core.now_mhz for core in cores)
+            yield "  frequency", f"{now} MHz now, {core.floor_mhz}-{core.cap_mhz} allowed"
+    yield "isolated cores", format_list(health.isolated)
+    if len(health.allowed) < len(health.cores):
+        yield "cores for us", format_list(health.allowed)
+    yield "CPU quota", "" if health.quota_cores is None else f"{health.quota_cores:g} cores"
+    pinned = format_list(board.cores) or "none"
+    yield "cores to pin", f"--cores {format_list(health.recommended(board)) or '?'} is best (now {pinned})"
+    yield "CPU features", ", ".join(health.features)
+    for zone in health.zones:
+        limit = f", slows down at {zone.limit_celsius:.0f} °C" if zone.is_cpu and zone.limit_celsius else ""
+        yield "temperature", f"{zone.celsius:.0f} °C {zone.name}{limit}"
+    yield "cooling", "; ".join(f"{device.name} {device.level} of {device.highest}" for device in health.cooling)
+    if health.throttled is not None:
+        now, past = (", ".join(throttling(health.throttled, since_boot=b)) or "nothing" for b in (False, True))
+        yield "throttling", f"now {now}; since boot {past}"
+    yield "load", f"{health.load:.2f}"
+    yield "busiest", "; ".join(f"{name} {share} %" for share, name in health.busiest)
+    yield "memory free", f"{health.memory_free_bytes / 2**20:.0f} of {health.memory_bytes / 2**20:.0f} MiB"
+    yield "swap in use", f"{health.swap_used_bytes / 2**20:.0f} MiB"
+    yield "disk free", f"{health.facts.disk_free_bytes / 2**20:.0f} MiB"
+    python = health.facts.python
+    yield "python", "" if python is None else f"{'.'.join(map(str, python.version))} at {python.executable}"
+    yield "libc", f"{health.facts.libc} {health.facts.libc_version}".strip()
+    yield "engine", f"{health.engine} {health.engine_version or '(is sent with the first profile)'}"
+
+
+def format_range(values: Iterable[int]) -> str:
+    """`1500`, or `408-1800` where they differ."""
+    known = sorted({*values})
+    return "-".join(map(str, (known[0], known[-1]) if len(known) > 1 else known))
 
 
 @app.command()

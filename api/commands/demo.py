@@ -16,7 +16,7 @@ from api.commands.live import SearchView
 from api.commands.output import JsonFlag, print_json, progress_bar, say, short, stderr_console, stdout_console
 from api.commands.profile import VisitsBar
 from api.store import Store
-from latency.rounds import ProgressSink
+from latency.passes import ProgressSink
 from nas.evaluator import Progress
 from nas.search import SearchEvent
 

@@ -1,11 +1,16 @@
-"""`nas predict`: FLOPs, parameters and, with a table, latency of encodings; a million lines stream through it."""
+"""`nas predict`: FLOPs, parameters and, with a table, latency of encodings or of a user's own model.
+
+A million encodings stream through it.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,21 +22,35 @@ from api.commands.output import (
     ClassesOption,
     JsonFlag,
     ResolutionOption,
-    SpaceOption,
+    out,
     print_json,
     print_table,
     short,
 )
 from api.commands.spaces import format_encoding
 from api.errors import OptionError
+from api.user_models import (
+    describe_model,
+    describe_price,
+    find_model_table,
+    format_prediction,
+    parse_shape,
+)
+from latency.importers import ONNX, PARAM, read_model
 from latency.predict import breakdown, latency_model
 from latency.table import LatencyTable
 from nas.cost import CostModel, flops_model, params_model
 from nas.errors import InvalidEncoding
+from nas.graph import Shape
 from nas.space import Encodings, SearchSpace
 from nas.spaces import build_space
 
 _BLOCK_BYTES = 1 << 20
+_MANY = 20
+
+ShapeOption = Annotated[
+    str | None, typer.Option(metavar="CxHxW", help="Of a model file that leaves the size of its picture open.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,10 +60,19 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     encodings: Annotated[
-        list[str],
-        typer.Argument(metavar="ENCODING…", help="Choice indices joined by commas; `-` reads lines from stdin."),
-    ],
-    space: SpaceOption,
+        list[str] | None,
+        typer.Argument(metavar="[ENCODING…]", help="Choice indices joined by commas; `-` reads lines from stdin."),
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", "-s", metavar="SPACE", help="The space of the encodings, or its YAML file.")
+    ] = None,
+    onnx: Annotated[
+        Path | None, typer.Option("--onnx", metavar="FILE", help="Price this ONNX model instead of encodings.")
+    ] = None,
+    param: Annotated[
+        Path | None, typer.Option("--param", metavar="FILE", help="Price this ncnn .param model instead of encodings.")
+    ] = None,
+    shape: ShapeOption = None,
     resolution: ResolutionOption = None,
     classes: ClassesOption = None,
     channels: ChannelsOption = None,
@@ -59,7 +87,16 @@ def predict(
     Example: nas predict --space nas-bench-macro --json 0,1,2,0,1,2,0,1
 
     Example: seq 0 2 | sed 's/$/,1,2,0,1,2,0,1/' | nas predict --space nas-bench-macro --table pi4 --json -
+
+    Example: nas predict --onnx mine.onnx --table pi4
     """
+    if onnx is not None or param is not None:
+        if encodings or space or (onnx and param):
+            raise OptionError("give one model file (--onnx or --param), or a --space with encodings, not both")
+        _predict_file(onnx, param, parse_shape(shape), table, ops=ops, as_json=as_json)
+        return
+    if space is None or not encodings:
+        raise OptionError("say what to price: --space SPACE ENCODING…, or --onnx FILE, or --param FILE")
     built = build_space(space, resolution=resolution, classes=classes, channels=channels)
     models: dict[str, CostModel] = {"flops": flops_model(built), "params": params_model(built)}
     found = None
@@ -186,3 +223,80 @@ def _show_ops(
         for r in rows
     ]
     print_table(whole["encoding"], ("path", "op", ">flops", *((">ms",) if timed else ()), ">share"), shown)
+
+
+def _predict_file(
+    onnx: Path | None, param: Path | None, shape: Shape | None, table: str | None, *, ops: bool, as_json: bool
+) -> None:
+    """A user's own model: what it holds, and what of it the table prices."""
+    file, ending = (onnx, ONNX) if onnx is not None else (param, PARAM)
+    assert file is not None
+    if file.suffix != ending:
+        raise OptionError(f"{file} is no {ending} file; give it with {'--param' if onnx is not None else '--onnx'}")
+    model = read_model(file, shape)
+    about, priced = describe_model(file, model), None
+    rows: list[dict[str, Any]] = [{"path": n.path, "op": n.op.key, "flops": n.op.flops} for n in model.graph.nodes]
+    if table is not None:
+        from api.store import Store
+        from latency.priced import price
+
+        with Store.open() as store:
+            used = find_model_table(store, table, model.graph)
+        priced = price(used, model)
+        about |= describe_price(used, priced)
+        rows = [
+            {**row, "latency_ms": op.ms, "estimated": op.estimated} for row, op in zip(rows, priced.ops, strict=True)
+        ]
+    if as_json:
+        print_json({**about, **({"ops": rows} if ops else {})})
+        return
+    if ops:
+        priced_columns = () if priced is None else (">ms",)
+        shown = [(r["path"], r["op"], short(r["flops"]), *(() if priced is None else (_ms(r),))) for r in rows]
+        print_table(None, ("path", "op", ">flops", *priced_columns), shown)
+    c, h, w = about["input"]
+    unfolded = (
+        ""
+        if about["params"] == about["params_unfolded"]
+        else (f" ({short(about['params_unfolded'])} if every bias of a convolution is a folded norm)")
+    )
+    out(
+        f"{file}: a picture of {c}x{h}x{w}, {about['op_count']} ops, {short(about['flops'])} multiply-adds, "
+        f"{short(about['params'])} parameters{unfolded}"
+    )
+    _tell("cannot be priced, lightnas has no such op:", [f"{u.name} ({u.kind}): {u.reason}" for u in model.unsupported])
+    if priced is not None:
+        _tell_price(file, about)
+
+
+def _ms(row: dict[str, Any]) -> str:
+    if row["latency_ms"] is None:
+        return "missing"
+    return f"{row['latency_ms']:.4f}{' (estimated)' if row['estimated'] else ''}"
+
+
+def _tell(title: str, lines: Sequence[str]) -> None:
+    """A list under a title; a long one is cut."""
+    if not lines:
+        return
+    out(title)
+    for line in lines[:_MANY]:
+        out(f"  {line}")
+    if len(lines) > _MANY:
+        out(f"  … and {len(lines) - _MANY} more (--json lists all)")
+
+
+def _tell_price(file: Path, about: dict[str, Any]) -> None:
+    board, digest = about["board"], about["table"][:12]
+    _tell(f"not in latency table {digest} of board {board}:", [f"{m['path']}: {m['kernel']}" for m in about["missing"]])
+    if about["latency_ms"] is not None:
+        out(f"predicted on {board}: {format_prediction(about)}, by latency table {digest}")
+        return
+    if about["known_ops"]:
+        count = f"{about['known_ops']} of {about['op_count']}"
+        out(f"{count} ops have a price, {short(about['known_ms'], 'ms')} on {board}; the whole is not known")
+    else:
+        out("no op of it has a price")
+    if about["missing"]:
+        out(f"for the missing ops, profile a space that contains them: nas profile {board} --space …")
+    out(f"or run the whole network: nas measure {board} {shlex.quote(str(file))}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress, TaskID
 
+from api.commands.durations import parse_duration
 from api.commands.output import (
     AcceptOption,
     ChannelsOption,
@@ -22,8 +25,10 @@ from api.commands.output import (
     say,
 )
 from api.store import Store
+from latency.interval import has_intervals, log_bound
+from latency.link import WaitSink
+from latency.passes import Progress as Visits
 from latency.profiler import Profile
-from latency.rounds import Progress as Visits
 from nas.spaces import build_space
 
 
@@ -47,23 +52,39 @@ class VisitsBar:
 def describe_profile(profile: Profile) -> dict[str, Any]:
     """A profile's summary as JSON types."""
     calibration = profile.table.calibration
+    drift = profile.drift
     return {
         "board": profile.table.identity.board,
         "table": profile.table.digest,
         "spaces": [mark.name for mark in profile.table.provenance.spaces],
         "ops": profile.ops,
+        "timed_ops": profile.timed,
+        "estimated_ops": profile.estimated,
         "cover_networks": profile.networks,
         "passes": profile.passes,
         "seconds": profile.seconds,
+        "complete": profile.complete,
         "spread_pct": profile.spread_pct,
         "stamp_us": profile.stamp_us,
         "scale": calibration.scale,
+        "terms": asdict(calibration.terms),
         "calibration_networks": calibration.networks,
         "error_pct": calibration.error_pct,
         "split_half_pct": calibration.split_half_pct,
+        "interval_pct": interval_pct(profile),
         "deterministic": profile.deterministic,
+        "drift_pct": None if drift is None else (drift.ratio - 1) * 100,
+        "drift_significant": None if drift is None else drift.significant,
         "skipped": list(profile.skipped),
+        "disturbed": dict(profile.disturbed),
     }
+
+
+def interval_pct(profile: Profile) -> list[float] | None:
+    """The 90 % interval of a prediction as percent of it: below, above; None where the table tells none."""
+    if not has_intervals(profile.table):
+        return None
+    return [100 * math.expm1(log_bound(profile.table, q)) for q in (0.05, 0.95)]
 
 
 def print_profile(profile: Profile) -> None:
@@ -73,15 +94,22 @@ def print_profile(profile: Profile) -> None:
         "" if about["split_half_pct"] is None else f" (the measurement's own noise: {about['split_half_pct']:.1f} %)"
     )
     out(
-        f"{about['ops']} ops in {about['cover_networks']} cover networks, {about['passes']} passes, "
-        f"{about['seconds']:.1f} s of board time; median spread of an op {about['spread_pct']:.1f} %"
+        f"{about['ops']} ops: {about['timed_ops']} timed now in {about['cover_networks']} cover networks, "
+        f"{about['passes']} passes, {about['seconds']:.1f} s of board time; median spread of an op "
+        f"{about['spread_pct']:.1f} %"
     )
-    out(
-        f"calibrated on {about['calibration_networks']} whole networks: scale {about['scale']:.3f}, mean error "
-        f"{about['error_pct']:.1f} %{noise}"
-    )
+    if about["estimated_ops"]:
+        out(f"{about['estimated_ops']} ops are estimated from others: the time was up; the same command goes on")
+    out(f"on {about['calibration_networks']} fresh networks, mean error {about['error_pct']:.1f} %{noise}")
+    if about["interval_pct"]:
+        low, high = about["interval_pct"]
+        out(f"90 % of networks take {low:+.1f} to {high:+.1f} % of what is predicted")
+    if profile.drift is not None and profile.drift.significant:
+        out(f"the board drifted by {about['drift_pct']:+.1f} % meanwhile: is it getting warm, or does other work run?")
     for line in profile.skipped:
         out(f"skipped: {line}")
+    for reason, batches in profile.disturbed:
+        out(f"disturbed {batches} time(s), and repeated as far as there was time: {reason}")
     out(f"latency table {about['table'][:12]} of board {about['board']} is stored")
 
 
@@ -94,8 +122,18 @@ def profile(
     passes: Annotated[
         int | None, typer.Option(min=1, help="Passes over all networks; default: as many as it needs.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the calibration networks and the shuffles.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Drop what an interrupted profile has measured.")] = False,
+    networks: Annotated[
+        int | None,
+        typer.Option(min=4, max=1000, help="Fresh networks run whole, to fit and to judge predictions; default: 48."),
+    ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Measure no longer than this (e.g. 5m); the rest is estimated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the fresh networks and the shuffles.")] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Time every op again, and drop what an interrupted profile has measured.")
+    ] = False,
     accept: AcceptOption = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -103,28 +141,32 @@ def profile(
 
     Example: nas profile pi4 --space light-nas --resolution 96
 
-    Every pass is saved as it ends; the same command goes on with an unfinished profile.
-    """
-    from api.boards import profile_space, reach
+    Example: nas profile pi4 --space light-nas --time-limit 5m
 
+    Every pass is saved as it ends; the same command goes on with an unfinished profile. A board that has a table times
+    only what is new.
+    """
+    from api.boards import plan_profile, reach, run_profile
+
+    limit_s = None if time_limit is None else parse_duration(time_limit, "--time-limit")
     built = build_space(space, resolution=resolution, classes=classes, channels=channels)
     with Store.open() as store:
         target = store.boards.get(board)
-
-        def begin(networks: int, done: int) -> None:
-            say(f"{built.name} on {board}: {networks} networks a pass" + (f", {done} passes resumed" if done else ""))
-
         try:
-            with reach(target, accept_new_host_key=accept) as reached, progress_bar() as bar:
-                result = profile_space(
+            with (
+                reach(target, accept_new_host_key=accept, on_wait=say_waiting(board)) as link,
+                progress_bar() as bar,
+            ):
+                plan = plan_profile(store, link, built, passes=passes, seed=seed, fresh=fresh, fresh_networks=networks)
+                new = plan.profiler.new_ops
+                known = "" if plan.known is None else f"; {new} ops are new to table {plan.known.digest[:12]}"
+                resumed = f", {plan.passes_done} saved pieces resumed" if plan.passes_done else ""
+                say(f"{built.name} on {board}: {plan.profiler.networks} networks a pass{resumed}{known}")
+                result = run_profile(
                     store,
-                    reached,
-                    built,
-                    passes=passes,
-                    seed=seed,
-                    fresh=fresh,
+                    plan,
+                    time_limit_s=limit_s,
                     command=shlex.join(["nas", *sys.argv[1:]]),
-                    on_start=begin,
                     on_progress=VisitsBar(bar, f"profile {board}"),
                 )
         except KeyboardInterrupt:
@@ -135,3 +177,12 @@ def profile(
         print_json(describe_profile(result))
     else:
         print_profile(result)
+
+
+def say_waiting(board: str) -> WaitSink:
+    """Tells, once an outage and then now and then, that a board is waited for."""
+
+    def tell(reason: str, waited_s: float) -> None:
+        say(f"{board}: waiting for it, {waited_s:.0f} s so far ({reason})")
+
+    return tell

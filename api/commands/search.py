@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import threading
@@ -63,6 +64,10 @@ def search(
     ] = None,
     reward: Annotated[str, typer.Option(help="hard (accuracy inside the budget) or soft (MnasNet's).")] = "hard",
     reward_exponent: Annotated[float, typer.Option(help="soft: w of accuracy·(latency/target)^w.")] = MNASNET_EXPONENT,
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="That a network keeps --latency-ms when measured; default: 0.95. 0.5: as predicted."),
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="How many trials (default: 100; resuming: as before).")] = None,
     parallel: Annotated[int, typer.Option(help="Trials at once; decides the proposals, too.")] = 1,
     seed: Annotated[int, typer.Option(help="Decides all randomness.")] = 0,
@@ -118,7 +123,13 @@ def search(
             reward=reward,
             reward_exponent=reward_exponent,
         )
-        plan = compose.build_plan(spec, _table(store, spec, board, table))
+        measured = _table(store, spec, board, table)
+        if measured is not None and "latency_ms" in spec.hard_budgets:
+            sure = compose.default_confidence(measured) if confidence is None else confidence
+            spec = dataclasses.replace(spec, confidence=sure)
+        elif confidence is not None:
+            raise OptionError("--confidence says how surely --latency-ms is kept; give both, and a board or table")
+        plan = compose.build_plan(spec, measured)
         if dry_run:
             compose.check_evaluator(plan, store.settings)
             _print_estimate(compose.estimate_hours(plan, store.settings), spec, as_json=as_json)

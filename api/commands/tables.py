@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +16,7 @@ from api.commands.output import JsonFlag, out, print_json, print_table, say
 from api.store import Store
 from latency.errors import InvalidTable
 from latency.table import LatencyTable
+from latency.table_diff import TableDiff, diff_tables
 
 app = typer.Typer(help="Latency tables: op -> measured ms, immutable, named by digest.", no_args_is_help=True)
 Digest = Annotated[str, typer.Argument(metavar="TABLE", help="The table's digest, or its beginning.")]
@@ -98,3 +101,78 @@ def import_table(
     else:
         state = "stored" if new else "was there already"
         out(f"latency table {found.digest[:12]} of board {found.identity.board} {state}")
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A digest's beginning, or a board: its newest table.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The same, of the table to compare with it.")],
+    largest: Annotated[int, typer.Option(min=0, help="How many of the largest changes to list.")] = 10,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare two tables: what they hold for, the ops only one of them has, and how the times of the others changed.
+
+    Example: nas tables diff 3f2a 9c41
+    """
+    with Store.open() as store:
+        a, b = (_find(store, name) for name in (before, after))
+    found = diff_tables(a, b)
+    if as_json:
+        sides = {"a": _side(a), "b": _side(b), "comparable": found.comparable}
+        print_json({**sides, **asdict(found), "changes": [asdict(c) for c in found.changes[:largest]]})
+        return
+    _show_diff(a, b, found, largest)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of exported tables (draft 2020-12).
+
+    Example: nas tables schema > latency-table.schema.json
+    """
+    sys.stdout.write(resources.files("latency").joinpath("latency-table.schema.json").read_text())
+
+
+def _find(store: Store, name: str) -> LatencyTable:
+    found = store.tables.list(board=name)
+    return store.tables.get(found[0].digest if found else name)
+
+
+def _side(table: LatencyTable) -> dict[str, Any]:
+    return {
+        "digest": table.digest,
+        "board": table.identity.board,
+        "date": table.provenance.date,
+        "spaces": [mark.name for mark in table.provenance.spaces],
+        "ops": len(table.entries),
+        "estimated": sum(e.estimated for e in table.entries.values()),
+        "scale": table.scale,
+        "offset_ms": table.offset_ms,
+        "error_pct": table.calibration.error_pct,
+    }
+
+
+def _show_diff(a: LatencyTable, b: LatencyTable, found: TableDiff, largest: int) -> None:
+    sides = [_side(table) for table in (a, b)]
+    rows = [(name, *(_text(side[name]) for side in sides)) for name in sides[0]]
+    print_table(None, ("", "A", "B"), rows)
+    if found.comparable:
+        out("\nthe same board, engine and way of running: the times may be compared")
+    else:
+        out(f"\nNOT to be compared as they are, the tables hold for different things: {'; '.join(found.identity)}")
+    for letter, only in (("A", found.only_before), ("B", found.only_after)):
+        if only:
+            more = f", … and {len(only) - largest} more" if len(only) > largest else ""
+            out(f"{len(only)} ops only in {letter}: {', '.join(only[:largest])}{more}")
+    untimed = f" ({found.untimed} of them estimated in one or both, left out)" if found.untimed else ""
+    out(f"{found.common} ops in both{untimed}")
+    if found.median is None:
+        return
+    out(f"times B / A: median {found.median:.3f}, 5 % below {found.p5:.3f}, 5 % above {found.p95:.3f}")
+    if largest:
+        shown = [(f"{c.ratio:.3f}", f"{c.before_ms:.5f}", f"{c.after_ms:.5f}", c.key) for c in found.changes[:largest]]
+        print_table(None, (">B / A", ">A ms", ">B ms", "largest changes"), shown)
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else ", ".join(value) if isinstance(value, list) else str(value)

@@ -22,8 +22,11 @@ from api.commands.profile import VisitsBar
 from api.commands.spaces import format_encoding
 from api.errors import NotFound, OptionError
 from api.store import Store
-from latency.verify import Verified
+from latency.verify import Verified, common_scale
 from nas.spaces import build_space
+
+_SHOW_DRIFT, _DRIFT = 5, 0.02
+"""From so many networks on, a common error is told, if it is larger than this share."""
 
 
 def register(app: typer.Typer) -> None:
@@ -71,9 +74,9 @@ def verify(
                 raise OptionError("a search brings its own networks (--top N); name a board and --space for others")
             trials = store.searches.best(record.id, top)
             texts = [format_trial(t) for t in trials]
-            with reach(board, accept_new_host_key=accept) as reached, progress_bar() as bar:
+            with reach(board, accept_new_host_key=accept) as link, progress_bar() as bar:
                 bar_of = VisitsBar(bar, f"verify on {board.name}")
-                results = measure_trials(store, record, plan, reached, trials, passes=passes, on_progress=bar_of)
+                results = measure_trials(store, record, plan, link, trials, passes=passes, on_progress=bar_of)
         else:
             board = store.boards.get(target)
             built = build_space(space, resolution=resolution, classes=classes, channels=channels)
@@ -85,9 +88,9 @@ def verify(
                 raise OptionError("name networks to run, or --random N")
             texts = [format_encoding(row) for row in rows]
             graphs = [built.graph(row) for row in rows]
-            with reach(board, accept_new_host_key=accept) as reached, progress_bar() as bar:
+            with reach(board, accept_new_host_key=accept) as link, progress_bar() as bar:
                 results = verify_on_board(
-                    reached,
+                    link,
                     graphs,
                     used,
                     passes=passes,
@@ -109,6 +112,9 @@ def _search(store: Store, name: str) -> Any:
 def _show(board: str, digest: str, texts: list[str], results: list[Verified], *, as_json: bool) -> None:
     errors = [abs(r.error_pct) for r in results]
     noises = [r.noise_pct for r in results if r.noise_pct is not None]
+    known = [r.inside for r in results if r.inside is not None]
+    scale = common_scale(results) if results else 1.0
+    steady = [100 * abs(scale * r.predicted_ms / r.measured_ms - 1) for r in results]
     about: dict[str, Any] = {
         "board": board,
         "table": digest,
@@ -116,6 +122,9 @@ def _show(board: str, digest: str, texts: list[str], results: list[Verified], *,
             {
                 "encoding": text,
                 "predicted_ms": r.predicted_ms,
+                "low_ms": r.low_ms,
+                "high_ms": r.high_ms,
+                "inside": r.inside,
                 "measured_ms": r.measured_ms,
                 "p95_ms": r.p95_ms,
                 "error_pct": r.error_pct,
@@ -127,18 +136,35 @@ def _show(board: str, digest: str, texts: list[str], results: list[Verified], *,
         "mean_error_pct": float(np.mean(errors)) if errors else None,
         "max_error_pct": max(errors, default=None),
         "noise_pct": float(np.mean(noises)) if noises else None,
+        "inside_pct": 100 * float(np.mean(known)) if known else None,
+        "drift_pct": 100 * (scale - 1),
+        "mean_error_without_drift_pct": float(np.mean(steady)) if errors else None,
     }
     if as_json:
         print_json(about)
         return
     rows = [
-        (f"{r.predicted_ms:.4g}", f"{r.measured_ms:.4g}", f"{r.p95_ms:.4g}", f"{r.error_pct:+.1f} %", text)
+        (
+            f"{r.predicted_ms:.4g}",
+            "-" if r.low_ms is None else f"{r.low_ms:.4g}…{r.high_ms:.4g}",
+            f"{r.measured_ms:.4g}",
+            f"{r.p95_ms:.4g}",
+            f"{r.error_pct:+.1f} %",
+            text,
+        )
         for text, r in zip(texts, results, strict=True)
     ]
-    print_table(None, (">predicted ms", ">measured ms", ">p95", ">error", "encoding"), rows)
+    print_table(None, (">predicted ms", ">90 %", ">measured ms", ">p95", ">error", "encoding"), rows)
     if errors:
         noise = f"; the measurement's own noise {about['noise_pct']:.1f} %" if noises else ""
         out(
             f"\n{len(errors)} networks on {board}: mean error {about['mean_error_pct']:.1f} %, largest "
             f"{about['max_error_pct']:.1f} %{noise}"
+        )
+    if known:
+        out(f"{sum(known)} of {len(known)} lie in their 90 % interval")
+    if len(errors) >= _SHOW_DRIFT and abs(scale - 1) > _DRIFT:
+        out(
+            f"all of them are {100 * (scale - 1):+.1f} % off together: the board is faster or slower than when it was "
+            f"profiled; without that the mean error is {about['mean_error_without_drift_pct']:.1f} %"
         )

@@ -54,7 +54,7 @@ class TableStore:
     def add(self, table: LatencyTable) -> bool:
         """Store a table; False if it was there already."""
         content = json.loads(table.to_json())
-        entries = content.pop("entries")
+        del content["entries"]
         with self._db.write() as c:
             if c.execute(sa.select(latency_tables.c.digest).where(latency_tables.c.digest == table.digest)).first():
                 return False
@@ -70,8 +70,7 @@ class TableStore:
                 )
             )
             rows = [
-                {"table_digest": table.digest, "op_key": key, "ms": ms, "spread": spread, "samples": samples}
-                for key, (ms, spread, samples) in entries.items()
+                {"table_digest": table.digest, "op_key": key, **asdict(entry)} for key, entry in table.entries.items()
             ]
             if rows:
                 c.execute(sa.insert(table_entries), rows)
@@ -108,10 +107,9 @@ class TableStore:
                     else f"no latency table {digest!r}; `nas tables list` shows what there is"
                 )
             full, content = found[0]
-            entries = c.execute(
-                sa.select(
-                    table_entries.c.op_key, table_entries.c.ms, table_entries.c.spread, table_entries.c.samples
-                ).where(table_entries.c.table_digest == full)
-            ).all()
-        content["entries"] = {e.op_key: [e.ms, e.spread, e.samples] for e in entries}
+            columns = table_entries.c
+            query = sa.select(columns.op_key, columns.ms, columns.spread, columns.samples, columns.sigma)
+            rows = c.execute(query.where(columns.table_digest == full)).all()
+        fields = 3 if content.get("version") == 1 else 4
+        content["entries"] = {row.op_key: list(row[1 : fields + 1]) for row in rows}
         return LatencyTable.from_json(json.dumps(content), source=f"the stored latency table {full[:12]}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import UnknownPlugin
-from nas.graph import Graph, Op, Shape
+from nas.graph import Graph, Op, Place, Shape
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class EngineModel:
     """A network as the engine loads it, without weights: for timing they are zero.
 
     Attributes:
-        model: what is deployed, as text.
-        timed_model: the same network with a time stamp behind each op.
-        stamps: the path of the op charged with the time up to each stamp, in the order the stamps stand in the text.
+        model: the network as deployed, as text.
+        timed_model: the same network, with what the backend needs to time its ops (a time stamp behind each, say).
+        stamps: the path of the op charged with the time up to each stamp, in the order in which `timed_model` has them.
         input_shape: (c, h, w) of the input.
     """
 
@@ -48,6 +49,18 @@ class Engine(ABC):
     def engine_key(self, op: Op) -> str:
         """The key a latency table files the op under: ops that run as the same kernel share it."""
 
+    def kernel_key(self, place: Place) -> str | None:
+        """The key of the kernel an op runs as among its neighbours; None where another op's kernel does its work.
+
+        An engine that fuses ops across an Op's border overrides this. Only the neighbours a `Place` names may count: a
+        space's sites are priced one by one, and no fusion crosses from one site to the next.
+        """
+        return self.engine_key(place.op)
+
+    def kernel_keys(self, graph: Graph) -> list[str | None]:
+        """`kernel_key` of each node, in execution order."""
+        return [self.kernel_key(place) for place in graph.places()]
+
     @abstractmethod
     def build(self, graph: Graph) -> EngineModel:
         """The network as the engine loads it.
@@ -61,21 +74,24 @@ class Engine(ABC):
         """The weights file that belongs to `build(graph).model`; `folded` is path -> (weight, bias)."""
 
 
+_BUILT_IN = {"ncnn": "latency.engines.ncnn:NcnnEngine", "onnxruntime": "latency.engines.onnxruntime:OnnxRuntimeEngine"}
+
+
 def engine_names() -> list[str]:
     """Every engine that can be named, sorted."""
-    return sorted({"ncnn", *(point.name for point in entry_points(group="lightnas.engines"))})
+    return sorted({*_BUILT_IN, *(point.name for point in entry_points(group="lightnas.engines"))})
 
 
 def get_engine(name: str) -> Engine:
-    """The engine of that name.
+    """The engine of that name, imported now: none needs what another is made of.
 
     Raises:
         UnknownPlugin: there is none, or its package cannot be loaded.
     """
-    if name == "ncnn":
-        from latency.engines.ncnn import NcnnEngine
-
-        return NcnnEngine()
+    if name in _BUILT_IN:
+        module, _, kind = _BUILT_IN[name].partition(":")
+        built_in: Engine = getattr(import_module(module), kind)()
+        return built_in
     for point in entry_points(group="lightnas.engines"):
         if point.name == name:
             try:

@@ -19,7 +19,12 @@ Weights = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 def to_onnx(
-    graph: Graph, weights: Weights, *, input_name: str = "input", output_name: str = "output", batch: int | None = None
+    graph: Graph,
+    weights: Weights | None,
+    *,
+    input_name: str = "input",
+    output_name: str = "output",
+    batch: int | None = None,
 ) -> ModelProto:
     """The inference form of a network as a checked ONNX model.
 
@@ -27,7 +32,8 @@ def to_onnx(
 
     Args:
         graph: what to write.
-        weights: path -> (weight, bias) of every weighted op, norms folded (`nas.fold.fold`).
+        weights: path -> (weight, bias) of every weighted op, norms folded (`nas.fold.fold`); None, for timing, has the
+            engine fill them in as it loads the model, which then is a text of kilobytes.
         input_name: of the (batch, c, h, w) float32 input.
         output_name: of the float32 output: (batch, c) where the graph ends in 1x1 pixels, else (batch, c, h, w).
         batch: a fixed batch size, which some engines plan better for; None: any (the dimension is called N).
@@ -72,11 +78,12 @@ def _pads(op: Op) -> list[int]:
 class _Writer:
     """Collects the ONNX nodes and constants of one model."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights | None) -> None:
         self.weights = weights
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
         self._shared: dict[str, str] = {}
+        self._filled = 0
 
     def emit(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Append one ONNX node named after its output."""
@@ -87,6 +94,16 @@ class _Writer:
         """Append a constant."""
         self.constants.append(numpy_helper.from_array(value, name))
         return name
+
+    def filled(self, name: str, shape: tuple[int, ...]) -> str:
+        """Append a constant that the engine makes, each of another value.
+
+        Equal ones would be taken for one: layers of one shape would share their weights, and so find them in the cache.
+        Such small numbers neither grow nor become denormal on their way through a network.
+        """
+        self._filled += 1
+        value = helper.make_tensor("value", TensorProto.FLOAT, [1], [self._filled * 1e-6])
+        return self.emit("ConstantOfShape", [self.integers(shape)], name, value=value)
 
     def integers(self, values: Sequence[int]) -> str:
         """An int64 constant, shared between its users."""
@@ -169,6 +186,8 @@ class _Writer:
 
     def weights_of(self, op: Op, path: str, shape: tuple[int, ...]) -> tuple[str, str]:
         """Append the weight and bias of an op as constants."""
+        if self.weights is None:
+            return self.filled(f"{path}.weight", shape), self.filled(f"{path}.bias", shape[:1])
         if path not in self.weights:
             raise LatencyError(f"{path}: no weights for this op; fold the network built from the same graph")
         weight, bias = self.weights[path]

@@ -28,6 +28,8 @@ from latency.ssh.config import HostConfig, lookup
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _MAX_HOPS: Final = 8
+_BANNER_S: Final = 15.0
+"""Seconds for the first line, which a running sshd sends at once; a link made anew must not wait for one that boots."""
 _ALGORITHMS: Final = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 """Which algorithms prove a kind of host key, where it is not the kind's own name."""
 
@@ -42,7 +44,7 @@ class Timeouts:
         auth_s: each key offered.
         channel_s: opening a channel; starting a command's shell.
         transfer_s: a file transfer standing still.
-        keepalive_s: between two questions whether the board is there.
+        keepalive_s: of silence, after which the board is asked whether it is there.
         keepalive_answer_s: for the answer, before the link is given up.
     """
 
@@ -51,8 +53,8 @@ class Timeouts:
     auth_s: float = 30.0
     channel_s: float = 30.0
     transfer_s: float = 60.0
-    keepalive_s: float = 15.0
-    keepalive_answer_s: float = 45.0
+    keepalive_s: float = 10.0
+    keepalive_answer_s: float = 20.0
 
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
@@ -123,7 +125,8 @@ def _handshake(
         sock.close()
         raise
     try:
-        link.banner_timeout = link.handshake_timeout = timeouts.handshake_s
+        link.handshake_timeout = timeouts.handshake_s
+        link.banner_timeout = min(_BANNER_S, timeouts.handshake_s)
         link.auth_timeout, link.channel_timeout = timeouts.auth_s, timeouts.channel_s
         # Ask for the kinds of key we can judge; else a board with several would seem unknown or changed.
         kinds = {kind for entry in entries for kind in _ALGORITHMS.get(entry.key.kind, (entry.key.kind,))}
@@ -204,7 +207,15 @@ def _log_in(board: Board, config: HostConfig, link: paramiko.Transport, identity
                     f"{board.name}: {place} takes no keys, only {', '.join(error.allowed_types) or 'nothing'}: enable "
                     "PubkeyAuthentication there and install your key with ssh-copy-id"
                 ) from error
-            except (paramiko.SSHException, EOFError, OSError):
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                silent = "timeout" in str(error).lower()
+                # A server that tires of our keys hangs up, too, but has refused one in words before.
+                if silent or (offered == 1 and not link.is_active()):
+                    reason = "does not answer" if silent else "hung up"
+                    raise BoardUnreachable(
+                        f"{board.name}: {place} {reason} in the middle of the login; is the board overloaded or "
+                        "going down, or does it take one try only, and not of this key?"
+                    ) from error
                 if not link.is_active():
                     break  # too many keys for the server's taste
                 continue

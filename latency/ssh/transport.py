@@ -1,8 +1,9 @@
 """A board over SSH. Only this module and `login` know paramiko.
 
 Every step has a time limit (`Timeouts`), every failure is one of `latency.errors`, in one line. A keepalive asks the
-board every 15 s and gives the link up after 45 s without an answer, as OpenSSH's ServerAliveInterval does: TCP alone
-would need a quarter of an hour.
+board after 10 s of silence and gives the link up 20 s later, as OpenSSH's ServerAliveInterval does: TCP alone would
+need a quarter of an hour. It is the board's sshd that answers, so a board busy with one large network is not taken for
+dead; and while a process talks nothing is asked, for answering costs the board time that a measurement would see.
 
 Processes: each runs under `sh`, which tells its process id first, so that `close` and time limits can end it by signal.
 When the link itself is cut, sshd closes the process's standard input, at the end of which it must exit by itself.
@@ -48,6 +49,7 @@ class SshTransport(Transport):
         self._sftp_client: paramiko.SFTPClient | None = None
         self._processes: list[SshProcess] = []
         self._closed = threading.Event()
+        self._heard_s = time.monotonic()
         threading.Thread(target=self._keep_alive, daemon=True, name="lightnas-keepalive").start()
 
     @classmethod
@@ -63,18 +65,32 @@ class SshTransport(Transport):
         """
         return cls(board.name, open_links(board, accept_new_host_key, timeouts), timeouts)
 
+    @property
+    def alive(self) -> bool:
+        """Until the link ends, or the keepalive gives it up."""
+        return bool(self._link.is_active())
+
     def _keep_alive(self) -> None:
-        while not self._closed.wait(self._timeouts.keepalive_s) and self._link.is_active():
-            asked = threading.Thread(target=self._ask, daemon=True, name="lightnas-keepalive-ask")
-            asked.start()
-            asked.join(self._timeouts.keepalive_answer_s)
-            if asked.is_alive():
+        silence_s, answer_s = self._timeouts.keepalive_s, self._timeouts.keepalive_answer_s
+        while not self._closed.wait(max(0.0, self._heard_s + silence_s - time.monotonic())) and self.alive:
+            asked_s = time.monotonic()
+            if asked_s < self._heard_s + silence_s:
+                continue
+            question = threading.Thread(target=self._ask, daemon=True, name="lightnas-keepalive-ask")
+            question.start()
+            question.join(answer_s)
+            if question.is_alive() and self._heard_s < asked_s:
                 close_links(self._hops)
                 return
+            self._heard_s = time.monotonic()
 
     def _ask(self) -> None:
         with contextlib.suppress(Exception):  # a link dying under the question is what its readers will report
             self._link.global_request("keepalive@openssh.com", wait=True)
+
+    def heard(self) -> None:
+        """Notes that the board has just said something."""
+        self._heard_s = time.monotonic()
 
     def run(self, argv: Sequence[str], *, timeout_s: float, input: bytes | None = None) -> Completed:  # noqa: A002
         """Runs it under the board's `sh`, on a channel of its own; a time-out kills it there."""
@@ -93,7 +109,7 @@ class SshTransport(Transport):
             for worker in workers[:2]:
                 worker.join(max(0.0, deadline - time.monotonic()))
             channel.status_event.wait(max(0.0, deadline - time.monotonic()))
-            if not self._link.is_active():
+            if not self.alive:
                 raise self._lost(f"{command} ran")
             if not channel.status_event.is_set() or any(worker.is_alive() for worker in workers[:2]):
                 self._kill(pid, "KILL")
@@ -129,7 +145,7 @@ class SshTransport(Transport):
                     chunk = channel.recv(_CHUNK_BYTES)
                     if not chunk:
                         said = one_line((bytes(head) + channel.recv_stderr(4096)).decode("utf-8", "replace"))
-                        if not self._link.is_active():
+                        if not self.alive:
                             raise self._lost("starting a command")
                         raise BoardUnfit(
                             f"{self.name}: the account runs no commands{f' ({said})' if said else ''}: "
@@ -152,13 +168,18 @@ class SshTransport(Transport):
             channel.close()
 
     def put(self, data: bytes | Path, remote_path: str, *, mode: int = 0o644) -> None:
-        """Uploads over SFTP; the rename is atomic (posix-rename@openssh.com)."""
+        """Uploads over SFTP; the rename is atomic (posix-rename@openssh.com).
+
+        SFTP as paramiko speaks it has no fsync: the board's `sync` stands in, or a power cut could leave the name
+        without the content. Where there is none, nothing is lost but that.
+        """
         temporary = f"{absolute(remote_path)}.{secrets.token_hex(4)}.part"
         sftp = self._sftp()
         with self._errors(f"writing {remote_path}", sftp), _opened(data) as source:
             try:
                 sftp.putfo(source, temporary)
                 sftp.chmod(temporary, mode)
+                self.run(["sync"], timeout_s=self._timeouts.transfer_s)
                 sftp.posix_rename(temporary, remote_path)
             except BaseException:
                 with contextlib.suppress(Exception):
@@ -191,7 +212,7 @@ class SshTransport(Transport):
                     channel.invoke_subsystem("sftp")
                     self._sftp_client = paramiko.SFTPClient(channel)
                 except (paramiko.SSHException, EOFError) as error:
-                    if not self._link.is_active():
+                    if not self.alive:
                         raise
                     raise BoardUnfit(
                         f"{self.name}: the board's SSH server offers no SFTP: install openssh-sftp-server there, or "
@@ -214,7 +235,7 @@ class SshTransport(Transport):
                 f"{self.name}: {doing} stood still for too long; is the board overloaded?"
             ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
-            if not self._link.is_active() or isinstance(error, EOFError):
+            if not self.alive or isinstance(error, EOFError):
                 raise self._lost(doing) from error
             reason = getattr(error, "strerror", None) or one_line(str(error)) or type(error).__name__
             if "timeout" in reason.lower() or "timed out" in reason.lower():
@@ -241,7 +262,13 @@ class SshProcess(StreamProcess):
     def __init__(self, transport: SshTransport, channel: paramiko.Channel, pid: int, head: bytes, command: str) -> None:
         super().__init__(command, transport.name)
         self._transport, self._channel, self._pid = transport, channel, pid
-        self._start_reading(_after(head, channel.recv), lambda: channel.recv_stderr(_CHUNK_BYTES))
+        self._start_reading(_after(head, self._hear), lambda: channel.recv_stderr(_CHUNK_BYTES))
+
+    def _hear(self, size: int) -> bytes:
+        chunk: bytes = self._channel.recv(size)
+        if chunk:
+            self._transport.heard()
+        return chunk
 
     def send_line(self, line: str) -> None:
         """Writes to the channel."""
@@ -262,7 +289,7 @@ class SshProcess(StreamProcess):
         # A channel torn down with its link sets the event, too, with paramiko's −1: that is not an exit status.
         if not self._channel.status_event.wait(timeout_s):
             return None
-        if self._channel.exit_status == -1 and not self._transport._link.is_active():
+        if self._channel.exit_status == -1 and not self._transport.alive:
             return None
         return self._channel.exit_status
 

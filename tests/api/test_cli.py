@@ -190,7 +190,7 @@ def test_db_upgrade(nas: Nas, home: Path) -> None:
     assert _json(nas("db", "upgrade", "--json")) == {
         "database": str(home / "lightnas.sqlite3"),
         "before": None,
-        "revision": "0001",
+        "revision": "0002",
     }
     assert "already" in nas("db", "upgrade")[1]
 
@@ -208,7 +208,7 @@ def test_db_upgrade(nas: Nas, home: Path) -> None:
         (("predict", "-s", MACRO, "99999999999999999999,0,0,0,0,0,0,0"), "error"),
         (("predict", "-s", MACRO, "-", "0"), "either `-` or encodings"),
         (("predict", "-s", MACRO, "--table", "nope", "0,0,0,0,0,0,0,0"), "no latency table 'nope'"),
-        (("predict", "-s", MACRO), "Missing argument"),
+        (("predict", "-s", MACRO), "say what to price"),
         (("spaces", "show", "missing.yaml"), "cannot read the search space missing.yaml"),
         (("spaces", "show", MACRO, "--resolution", "0"), "resolution must be at least 1"),
         (("boards", "add", "pi 4", "local"), "board name 'pi 4' is invalid"),

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import json
 import resource
 import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ from api.models import metadata
 from api.settings import Settings
 from api.store import Store
 from latency.board import Board
+from latency.table import LatencyTable
+from nas.spaces import build_space
 from nas.trial import Trial, TrialState
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -200,6 +204,31 @@ def test_the_newest_migration_is_head(store: Store) -> None:
     from alembic.script import ScriptDirectory
 
     assert ScriptDirectory.from_config(store.database._alembic(None)).get_current_head() == HEAD
+
+
+def test_a_table_of_the_first_release_survives_the_upgrade(
+    settings: Settings, make_table: Callable[..., LatencyTable]
+) -> None:
+    """Rows as revision 0001 holds them, written by hand: no models of today."""
+    from alembic import command
+
+    old = dataclasses.replace(make_table(build_space("nas-bench-macro")), version=1)
+    content = json.loads(old.to_json())
+    entries = content.pop("entries")
+    with Store(settings) as store:
+        with store.database.write() as c:
+            command.upgrade(store.database._alembic(c), "0001")
+            c.execute(
+                sa.text(
+                    "INSERT INTO latency_tables (digest, board, spaces, engine, ops, content, created_at) "
+                    "VALUES (:digest, 'here', 'nas-bench-macro', 'ncnn', :ops, :content, '2026-01-01 00:00:00')"
+                ),
+                {"digest": old.digest, "ops": len(entries), "content": json.dumps(content)},
+            )
+            rows = [{"t": old.digest, "k": k, "ms": v[0], "spread": v[1], "n": v[2]} for k, v in entries.items()]
+            c.execute(sa.text("INSERT INTO table_entries VALUES (:t, :k, :ms, :spread, :n)"), rows)
+        store.database.upgrade()
+        assert store.tables.get(old.digest[:8]) == old
 
 
 def test_downgrade_empties_the_database(settings: Settings) -> None:

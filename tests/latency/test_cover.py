@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from latency.cover import cover_space, isolated_graph
 from latency.engines import get_engine
-from nas.graph import Graph, Op
+from nas.graph import Graph, Op, Place
 from nas.space import SearchSpace
 from nas.spaces import build_space
 from nas.spaces.staged import Head, Stage, Stem, staged_space
@@ -52,6 +54,19 @@ def test_every_op_of_a_space_is_covered_and_no_network_is_needless(stages: list[
         assert keys_of(graphs[:i] + graphs[i + 1 :]) < keys_of_space(space) or len(graphs) == 1
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.lists(STAGES, min_size=1, max_size=2), st.randoms(use_true_random=False))
+def test_what_is_there_already_is_not_covered_again(stages: list[Stage], random: Random) -> None:
+    space = staged_space(
+        "any", inputs=[(3, 16, 16)], stem=Stem(8), stages=[*stages, Stage(width=(8, 16))], head=Head(5, width=16)
+    )
+    have = {key for key in keys_of_space(space) if random.random() < 0.5}
+    cover = cover_space(space, ENGINE, have)
+    assert keys_of(cover.graphs(space)) | have >= keys_of_space(space)
+    assert len(cover.graphs(space)) <= len(cover_space(space, ENGINE).graphs(space))
+    assert not cover_space(space, ENGINE, keys_of_space(space)).graphs(space)
+
+
 def test_where_strides_are_searched_every_op_is_covered_too() -> None:
     stages = [Stage(width=(8, 16), stride=(1, 2), expansion=(2,)) for _ in range(3)]
     space = staged_space(
@@ -59,7 +74,7 @@ def test_where_strides_are_searched_every_op_is_covered_too() -> None:
     )
     cover = cover_space(space, ENGINE)
     in_networks = keys_of([space.graph(x) for x in cover.encodings])
-    alone = {ENGINE.engine_key(op) for op in cover.isolated}
+    alone = {ENGINE.kernel_key(place) for place in cover.isolated}
     assert in_networks | alone == keys_of_space(space)
     assert not in_networks & alone
     assert keys_of(cover.graphs(space)) >= keys_of_space(space)
@@ -102,7 +117,7 @@ def test_among_equals_the_cheap_network_is_taken() -> None:
 )
 def test_any_op_can_stand_alone(key: str) -> None:
     op = Op.parse(key)
-    graph = isolated_graph(op)
+    graph = isolated_graph(Place(op, None, (None,) * len(op.inputs)))
     assert graph.nodes[-1].op == op
     assert graph.nodes[-1].path == "op"
     ENGINE.build(graph)

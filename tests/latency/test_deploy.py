@@ -20,7 +20,7 @@ import pytest
 from latency import deploy as module
 from latency import wheels
 from latency.board import Board
-from latency.deploy import clean, deploy
+from latency.deploy import clean, deploy, this_python
 from latency.errors import BoardBusy, BoardUnfit, LatencyError
 from latency.probe import BoardFacts, BoardPython, parse_probe, probe
 from latency.transport import Completed, FakeTransport, LocalTransport, connect
@@ -135,7 +135,7 @@ def test_unfit_boards_are_told_first(text: str, match: str) -> None:
 
 
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(LatencyError, match="use one of ncnn"):
+    with pytest.raises(LatencyError, match="use one of ncnn, onnxruntime"):
         deploy(board_saying(recorded()), "tflite")
 
 
@@ -319,6 +319,48 @@ def test_deploy_unpacks_the_wheel_once_and_clean_removes_all(bare: Bare, bare_py
         assert removed.size_bytes > 1_000_000
         assert list(bare.cache.iterdir()) == []
         assert clean(link).files == 0
+
+
+def test_an_engine_of_several_wheels_is_one_folder(bare: Bare, bare_python: Path, wheel_cache: Path) -> None:
+    bare.shadow(f'exec {bare_python} "$@"')
+    tag = next(wheel_cache.iterdir()).name.split("-", 2)[2]
+    files = {
+        "onnxruntime": "import numpy\n__version__ = '1.x'\nclass SessionOptions: pass\n",
+        "numpy": "__version__ = '2.x'\n",
+    }
+    for name, source in files.items():
+        version = wheels.version_for(name, this_python())
+        with zipfile.ZipFile(wheel_cache / f"{name}-{version}-{tag}", "w") as wheel:
+            wheel.writestr(f"{name}/__init__.py", source)
+    with connect(bare.board) as link:
+        first = deploy(link, "onnxruntime", wheel_cache=wheel_cache)
+        assert first.engine_version == "1.x"
+        assert first.pythonpath
+        assert {path.name for path in Path(first.pythonpath).iterdir()} == set(files)
+        assert not list(bare.cache.rglob("*.whl"))
+        assert deploy(link, "onnxruntime", wheel_cache=wheel_cache).uploaded_bytes == 0
+        (wheel_cache / f"numpy-{wheels.version_for('numpy', this_python())}-{tag}").write_bytes(b"half")
+        with pytest.raises(LatencyError, match=r"numpy-.*is not a wheel"):
+            deploy(link, "onnxruntime", wheel_cache=wheel_cache)
+
+
+def test_a_wheel_that_does_not_unpack_leaves_nothing(bare: Bare, bare_python: Path, wheel_cache: Path) -> None:
+    bare.shadow(f'exec {bare_python} "$@"')
+    wheel = next(wheel_cache.iterdir())
+    wheel.write_bytes(wheel.read_bytes().replace(b"\0" * 1000, b"\1" * 1000, 1))
+    with connect(bare.board) as link, pytest.raises(BoardUnfit, match="cannot unpack ncnn"):
+        deploy(link, "ncnn", wheel_cache=wheel_cache)
+    assert list((bare.cache / "lightnas").iterdir()) == []
+
+
+def test_an_old_python_gets_the_last_wheels_made_for_it() -> None:
+    def board_python(minor: int) -> BoardPython:
+        return dataclasses.replace(this_python(), version=(3, minor, 1), soabi=f"cpython-3{minor}-aarch64-linux-gnu")
+
+    assert wheels.version_for("onnxruntime", board_python(9)) == "1.19.2"
+    assert wheels.version_for("numpy", board_python(10)) == "2.2.6"
+    assert wheels.version_for("onnxruntime", board_python(11)) == importlib.metadata.version("onnxruntime")
+    assert wheels.version_for("ncnn", board_python(9)) == NCNN
 
 
 def test_clean_leaves_a_board_in_use_alone(bare: Bare, bare_python: Path, wheel_cache: Path) -> None:

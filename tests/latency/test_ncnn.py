@@ -1,15 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ncnn
 import numpy as np
 import pytest
 import torch
 
+from latency.board import Board
+from latency.deploy import deploy
 from latency.engines import engine_names, get_engine
 from latency.errors import UnsupportedOp
+from latency.session import RunnerSession
+from latency.ssh import SshTransport
+from latency.transport import LocalTransport
 from nas.blocks.mbconv import mbconv
 from nas.blocks.shuffle_v2 import shuffle_v2
 from nas.errors import UnknownPlugin
@@ -163,3 +172,57 @@ def test_an_unknown_engine_is_told_with_the_known_ones() -> None:
     assert "ncnn" in engine_names()
     with pytest.raises(UnknownPlugin, match=r"no engine is called 'tflite'; known: .*ncnn"):
         get_engine("tflite")
+
+
+def test_half_precision_is_refused_where_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if os.uname().machine != "x86_64":
+        pytest.skip("this CPU may have it")
+    with LocalTransport() as link, pytest.raises(UnsupportedOp, match="cannot compute in fp16 on this CPU") as caught:
+        RunnerSession(link, deploy(link, "ncnn"), Board("here", "local", dtype="fp16"), ENGINE)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def a76(qemu_board: Any, tmp_path: Path) -> Iterator[Path]:
+    """A second board, with a CPU that computes in half precision; an SSH configuration that knows it as `a76`."""
+    scripts = Path(__file__).parents[1] / "qemu"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = [scripts / "start_board.sh", qemu_board.folder, port]
+    subprocess.run(started, env={**os.environ, "BOARD_CPU": "cortex-a76"}, check=True, capture_output=True)
+    config = tmp_path / "ssh_config"
+    config.write_text(
+        f"Host a76\n  HostName 127.0.0.1\n  Port {port}\n  User board\n  IdentityFile {qemu_board.key}\n"
+        f"  IdentitiesOnly yes\n  UserKnownHostsFile {qemu_board.folder}/board-{port}.known_hosts\n"
+    )
+    yield config
+    subprocess.run([scripts / "stop_board.sh", qemu_board.folder, port], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.qemu
+def test_half_precision_is_used_where_the_cpu_has_it(
+    qemu_board: Any, a76: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    g = Graph((3, 32, 32))
+    x = g.conv(g.input, 16, kernel=3, stride=2, act="relu6", path="stem")
+    for i in range(4):
+        x = mbconv(g, x, 16, path=f"b{i}")
+    model = ENGINE.build(g)
+    shortest = {}
+    monkeypatch.setenv("LIGHTNAS_SSH_CONFIG", str(a76))
+    for dtype in ENGINE.dtypes:
+        board = Board("a76", "a76", dtype=dtype)
+        with SshTransport.connect(board) as link, RunnerSession(link, deploy(link, "ncnn"), board, ENGINE) as session:
+            session.load("net", model, timed=False)
+            [(_, runs)] = session.measure(["net"], runs=3, warm=1)
+            shortest[dtype] = min(runs.whole)
+    assert shortest["fp16"] < 0.95 * shortest["fp32"]
+    assert abs(shortest["bf16"] / shortest["fp32"] - 1) > 0.05
+    older = tmp_path / "older"
+    board = Board("qemu", qemu_board.write_ssh_config(older), dtype="fp16")
+    monkeypatch.setenv("LIGHTNAS_SSH_CONFIG", str(older))
+    with SshTransport.connect(board) as link, pytest.raises(UnsupportedOp, match="cannot compute in fp16"):
+        RunnerSession(link, deploy(link, "ncnn"), board, ENGINE)

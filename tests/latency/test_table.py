@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from latency.errors import InvalidTable
 from latency.table import Calibration, Entry, Identity, LatencyTable, Provenance, SpaceMark
+from latency.terms import Terms
 
 IDENTITY = Identity("pi4", "Raspberry Pi 4", "aarch64", "ncnn", "1.0", "fp32", 1, (0, 1), "performance")
 ENTRIES = st.dictionaries(
@@ -20,6 +21,7 @@ ENTRIES = st.dictionaries(
         ms=st.floats(0, 1e6, allow_subnormal=False),
         spread=st.floats(0, 10),
         samples=st.integers(0, 10**6),
+        sigma=st.floats(0, 3),
     ),
     max_size=5,
 )
@@ -30,7 +32,7 @@ def table(entries: dict[str, Entry] | None = None, *, scale: float = 1.25, space
         identity=IDENTITY,
         entries=entries if entries is not None else {"a": Entry(1.0, 0.02, 48), "b": Entry(0.5, 0.1, 96)},
         offset_ms=0.25,
-        calibration=Calibration(scale, 8, 1.5, None),
+        calibration=Calibration(scale, 8, 1.5, None, Terms(kernel_ms=1e-3), (0.01, -0.02)),
         provenance=Provenance("2026-01-01T00:00:00+00:00", "nas profile", (SpaceMark(space, "d"),), 3, 48, 9.5, "ff"),
     )
 
@@ -62,19 +64,21 @@ Damage = Callable[[dict[str, Any]], Any]
         (lambda d: "{", "no JSON"),
         (lambda d: "[]", "format"),
         (lambda d: {"nodes": []}, "format"),
-        (lambda d: {**d, "version": 2}, "version 2.*update lightnas"),
+        (lambda d: {**d, "version": 3}, "version 3.*update lightnas"),
         (lambda d: {k: v for k, v in d.items() if k != "offset_ms"}, "offset_ms is missing"),
         (lambda d: {**d, "offset_ms": 7.0}, "digest"),
         (lambda d: {**d, "digest": "0" * 64}, "digest"),
-        (lambda d: {**d, "entries": {**d["entries"], "a": [0.1, 0.02, 48]}}, "digest"),
+        (lambda d: {**d, "entries": {**d["entries"], "a": [0.1, 0.02, 48, 0.0]}}, "digest"),
         (lambda d: {**d, "entries": {"a": [1.0, 0.1]}}, "entry a"),
-        (lambda d: {**d, "entries": {"a": [-1.0, 0.1, 3]}}, "a ms"),
-        (lambda d: {**d, "entries": {"a": ["1", 0.1, 3]}}, "a ms"),
-        (lambda d: {**d, "entries": {"a": [True, 0.1, 3]}}, "a ms"),
+        (lambda d: {**d, "entries": {"a": [-1.0, 0.1, 3, 0]}}, "a ms"),
+        (lambda d: {**d, "entries": {"a": ["1", 0.1, 3, 0]}}, "a ms"),
+        (lambda d: {**d, "entries": {"a": [True, 0.1, 3, 0]}}, "a ms"),
         (lambda d: json.dumps({**d, "offset_ms": float("nan")}), "offset_ms"),
         (lambda d: {**d, "entries": []}, "object"),
         (lambda d: {**d, "identity": {**d["identity"], "threads": "one"}}, "threads"),
         (lambda d: {**d, "calibration": {**d["calibration"], "scale": 0}}, "scale"),
+        (lambda d: {**d, "calibration": {**d["calibration"], "terms": {"conv": 1}}}, "terms must be"),
+        (lambda d: {**d, "calibration": {**d["calibration"], "residuals": ["x"]}}, "residual"),
         (lambda d: {**d, "provenance": {**d["provenance"], "spaces": [3]}}, "damaged"),
     ],
 )
@@ -87,16 +91,24 @@ def test_a_damaged_or_foreign_file_is_one_clear_line(damage: Damage, message: st
     assert "\n" not in str(caught.value)
 
 
-def test_merging_keeps_each_ops_own_time_and_prefers_the_newer() -> None:
-    old = table({"a": Entry(1.0, 0.1, 5), "b": Entry(2.0, 0.1, 5)}, scale=1.5, space="one")
-    new = table({"b": Entry(4.0, 0.1, 5), "c": Entry(1.0, 0.1, 5)}, scale=1.2, space="two")
-    both = old.merge(new)
-    times = {key: entry.ms * both.scale for key, entry in both.entries.items()}
-    assert times == pytest.approx({"a": 1.5, "b": 4.8, "c": 1.2})
-    assert [mark.name for mark in both.provenance.spaces] == ["one", "two"]
+def test_tables_of_different_identity_say_in_what_they_differ() -> None:
+    other = replace(IDENTITY, threads=4, governor="powersave")
+    assert IDENTITY.differences(other) == ["threads: 1, 4", "governor: 'performance', 'powersave'"]
 
 
-def test_tables_of_different_identity_are_never_mixed() -> None:
-    other = replace(table(), identity=replace(IDENTITY, threads=4, governor="powersave"))
-    with pytest.raises(InvalidTable, match=r"threads: 1, 4; governor: 'performance', 'powersave'"):
-        table().merge(other)
+def test_a_table_of_the_first_version_keeps_its_digest() -> None:
+    old = replace(table(), version=1, calibration=Calibration(1.25, 8, 1.5, None))
+    data = json.loads(old.to_json())
+    assert data["version"] == 1
+    assert data["entries"]["a"] == [1.0, 0.02, 48]
+    assert set(data["calibration"]) == {"scale", "networks", "error_pct", "split_half_pct"}
+    back = LatencyTable.from_json(json.dumps(data))
+    assert back == old
+    assert back.digest == data["digest"]
+    # Written by lightnas 0.1.0, before there were terms and residuals.
+    assert back.digest == "85778cb3cdce52ea402a3ea7bd7620a4f810c72265de0c87603cfd0c61ca1eaf"
+
+
+def test_measured_ops_are_those_not_estimated() -> None:
+    made = table({"a": Entry(1.0, 0.1, 5), "b": Entry(1.0, 0.0, 0, sigma=0.2)})
+    assert made.measured == {"a"}

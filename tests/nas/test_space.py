@@ -118,7 +118,7 @@ def test_bad_text_is_refused(text: str) -> None:
 def test_missing_ops_are_all_listed() -> None:
     kinds = {op.key for op in MACRO.ops() if op.kind == "depthwise"}
     with pytest.raises(MissingOps) as e:
-        CostModel.compile(MACRO, lambda op: None if op.kind == "depthwise" else 1.0, unit="ms", table="table t1")
+        CostModel.compile(MACRO, lambda p: None if p.op.kind == "depthwise" else 1.0, unit="ms", table="table t1")
     assert set(e.value.keys) == kinds
     assert "table t1" in str(e.value)
     assert all(k in str(e.value) for k in kinds)
@@ -126,7 +126,7 @@ def test_missing_ops_are_all_listed() -> None:
 
 def test_scale_and_offset() -> None:
     plain = flops_model(MACRO)
-    scaled = CostModel.compile(MACRO, lambda op: float(op.flops), unit="x", offset=5.0, scale=2.0)
+    scaled = CostModel.compile(MACRO, lambda place: float(place.op.flops), unit="x", offset=5.0, scale=2.0)
     x = MACRO.sample(np.random.default_rng(1), 10)
     np.testing.assert_allclose(scaled(x), 5 + 2 * plain(x))
     assert scaled.minimum()[0] == pytest.approx(5 + 2 * plain.minimum()[0])
@@ -136,7 +136,7 @@ def test_scale_and_offset() -> None:
 def test_float_prices_are_summed_per_network() -> None:
     rng = np.random.default_rng(0)
     price = {op.key: float(rng.random()) for op in SMALL.ops()}
-    model = CostModel.compile(SMALL, lambda op: price[op.key], unit="ms")
+    model = CostModel.compile(SMALL, lambda place: price[place.op.key], unit="ms")
     x = SMALL.sample(rng, 50)
     np.testing.assert_allclose(model(x), [sum(price[op.key] for op in SMALL.graph(r).ops) for r in x], rtol=1e-12)
 

@@ -1,0 +1,459 @@
+"""The patient link: a real sshd and the real runner, behind a cable that can be cut."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latency import link as module
+from latency import runner
+from latency.board import Board
+from latency.engines import get_engine
+from latency.errors import BoardBusy, BoardUnfit, BoardUnreachable, ConnectionLost, HostKeyRejected, LatencyError
+from latency.link import PatientLink
+from latency.session import IDLE_STATUS, RunnerSession, owner
+from latency.ssh import SshTransport
+from latency.ssh.login import Timeouts
+from nas.graph import Graph
+
+SFTP_SERVER = next(
+    (path for path in ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
+     if Path(path).exists()), "internal-sftp",
+)  # fmt: skip
+QUICK = Timeouts(connect_s=2, handshake_s=5, channel_s=10, keepalive_s=0.3, keepalive_answer_s=1.0)
+
+
+class Cable:
+    """A TCP relay to a port of this machine. Cut, it takes what comes and tells nobody, as a cable does."""
+
+    def __init__(self, port: int) -> None:
+        self._target, self.whole = port, True
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self._sockets: list[socket.socket] = [self._server]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                self._sockets.append(near)
+                if not self.whole:
+                    continue
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    near.close()
+                    continue
+                self._sockets.append(far)
+                alive = threading.Event()
+                alive.set()
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._relay, args=(source, sink, alive), daemon=True).start()
+
+    def _relay(self, source: socket.socket, sink: socket.socket, alive: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                data = source.recv(65536)
+                if not self.whole:
+                    alive.clear()  # what one end has not heard cannot be made up for: this connection is dead
+                if not alive.is_set():
+                    return
+                if not data:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
+                sink.sendall(data)
+
+    def pull(self) -> None:
+        """Ends every connection, and tells."""
+        for each in self._sockets[1:]:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.pull()
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        for each in self._sockets:
+            each.close()
+
+
+class PlayedBoard:
+    """This machine as a board: a real sshd, our own Python as the board's, a cable to it."""
+
+    def __init__(self, ssh_home: Any, start_sshd: Any, folder: Path) -> None:
+        self.cache, self.entry = folder / "cache", folder / "entry"
+        self.write_entry("sh")
+        self.server = start_sshd(f"ForceCommand {self.entry}", f"Subsystem sftp {SFTP_SERVER}", sftp=False)
+        self.cable = Cable(self.server.port)
+        self.home = ssh_home
+        ssh_home.add("board", self.server, f"HostKeyAlias played-{self.server.port}", trust=False)
+        ssh_home.config.write_text(
+            ssh_home.config.read_text().replace(f"Port {self.server.port}", f"Port {self.cable.port}")
+        )
+        self.trust(self.server.host_key)
+        self.board = Board("pi", "board")
+
+    def trust(self, key: str) -> None:
+        self.home.known_hosts.write_text(f"played-{self.server.port} {key}\n")
+
+    def write_entry(self, shell: str) -> None:
+        binaries = Path(sys.executable).parent
+        self.entry.write_text(
+            f"#!/bin/sh\nexport PATH={binaries}:$PATH XDG_CACHE_HOME={self.cache}\n"
+            f'exec {shell} -c "$SSH_ORIGINAL_COMMAND"\n'
+        )
+        self.entry.chmod(0o755)
+
+    @property
+    def lock(self) -> Path:
+        return self.cache / "lightnas" / "lock"
+
+    def hang_up(self) -> None:
+        """Ends every connection, as a reboot does."""
+        for pid in self.server.sessions():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def played(ssh_home: Any, start_sshd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedBoard]:
+    monkeypatch.setattr(module, "connect", lambda board, **options: SshTransport.connect(board, timeouts=QUICK))
+    monkeypatch.setattr(module, "_WAIT_S", (0.05, 0.2))
+    made = PlayedBoard(ssh_home, start_sshd, tmp_path)
+    yield made
+    made.cable.close()
+    made.hang_up()
+
+
+def network() -> Any:
+    g = Graph((3, 8, 8))
+    g.linear(g.global_pool(g.conv(g.input, 4, kernel=3, path="stem"), path="pool"), 2, path="fc")
+    return get_engine("ncnn").build(g)
+
+
+def visit(session: RunnerSession) -> None:
+    session.load("n", network(), timed=False)
+    [(name, runs)] = session.measure(["n"], runs=1, warm=0)
+    assert name == "n"
+    assert runs.whole[0] > 0
+
+
+def pid_of(session: RunnerSession) -> int:
+    return int(session.facts["pid"])
+
+
+def running(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def gone(pid: int, timeout_s: float = 20.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while running(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not running(pid)
+
+
+def lose(session: RunnerSession) -> None:
+    with pytest.raises(ConnectionLost):
+        visit(session)
+    assert session.lost
+    session.close()
+
+
+def test_a_cut_cable_is_waited_out_and_the_runner_left_behind_is_ended(played: PlayedBoard) -> None:
+    waits: list[tuple[str, float]] = []
+
+    def note(reason: str, waited_s: float) -> None:
+        waits.append((reason, waited_s))
+        played.cable.whole = True
+
+    with PatientLink(played.board, on_wait=note) as link:
+        first = link.open_session()
+        visit(first)
+        left = pid_of(first)
+        played.cable.whole = False
+        lose(first)
+        assert running(left), "nobody told it"
+        with link.open_session() as second:
+            assert gone(left)
+            visit(second)
+            last = pid_of(second)
+        assert last != left
+    assert gone(last)
+    assert waits
+    assert waits[0][0].startswith("pi: ")
+    assert waits[0][1] >= 0
+    assert all("\n" not in reason for reason, _ in waits)
+
+
+def test_a_link_hung_up_is_made_anew_without_waiting(played: PlayedBoard) -> None:
+    waits: list[str] = []
+    with PatientLink(played.board, on_wait=lambda reason, waited_s: waits.append(reason)) as link:
+        first = link.open_session()
+        old = link.transport
+        played.hang_up()
+        lose(first)
+        with link.open_session() as second:
+            visit(second)
+        assert link.transport is not old
+        assert not old.alive
+        assert link.deployment.uploaded_bytes == 0
+    assert waits == []
+
+
+def test_a_runner_that_died_is_started_again_on_the_same_link(played: PlayedBoard) -> None:
+    with PatientLink(played.board) as link:
+        first, transport = link.open_session(), link.transport
+        os.kill(pid_of(first), signal.SIGKILL)
+        with pytest.raises(LatencyError):
+            visit(first)
+        first.close()
+        assert not first.lost
+        with link.open_session() as second:
+            visit(second)
+        assert link.transport is transport
+
+
+def test_a_runner_that_hangs_is_ended(played: PlayedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PatientLink(played.board) as link:
+        first = link.open_session()
+        os.kill(pid_of(first), signal.SIGSTOP)
+        with monkeypatch.context() as patch:
+            patch.setattr("latency.session.PATIENCE_S", 0.3)
+            patch.setattr("latency.ssh.transport.GRACE_S", 0.1)
+            with pytest.raises(ConnectionLost, match="did not answer for"):
+                visit(first)
+        with link.open_session() as second:
+            assert gone(pid_of(first))
+            visit(second)
+
+
+def test_patience_ends_in_one_line_that_tells_how_to_go_on(played: PlayedBoard) -> None:
+    waited: list[float] = []
+    with PatientLink(played.board, patience_s=1.0, on_wait=lambda reason, waited_s: waited.append(waited_s)) as link:
+        first = link.open_session()
+        played.server.stop()
+        lose(first)
+        with pytest.raises(ConnectionLost, match=r"pi: not back after \d+ s .*run the same command again") as caught:
+            link.open_session()
+        assert "\n" not in str(caught.value)
+        assert len(waited) > 1
+        assert waited == sorted(waited)
+        tries = len(waited)
+        with pytest.raises(ConnectionLost) as again:
+            link.open_session()
+        assert again.value is caught.value, "given up is given up"
+        assert len(waited) == tries
+
+
+def test_a_board_never_reached_fails_at_once(ssh_home: Any) -> None:
+    waits: list[str] = []
+    link = PatientLink(Board("pi", "127.0.0.1:1"), on_wait=lambda reason, waited_s: waits.append(reason))
+    with pytest.raises(BoardUnreachable), link:
+        pass
+    assert waits == []
+
+
+def test_a_changed_host_key_is_never_waited_out(played: PlayedBoard, tmp_path: Path) -> None:
+    with PatientLink(played.board) as link:
+        first = link.open_session()
+        played.hang_up()
+        lose(first)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
+        played.trust(" ".join((tmp_path / "other.pub").read_text().split()[:2]))
+        with pytest.raises(HostKeyRejected, match="CHANGED"):
+            link.open_session()
+
+
+def test_a_refusal_counts_when_it_is_repeated(played: PlayedBoard) -> None:
+    refusals: list[str] = []
+    with PatientLink(played.board, on_wait=lambda reason, waited_s: refusals.append(reason)) as link:
+        first = link.open_session()
+        played.hang_up()
+        lose(first)
+        played.write_entry("false")
+        with pytest.raises(BoardUnfit, match="runs no commands"):
+            link.open_session()
+        assert len(refusals) == 1
+        played.write_entry("sh")
+        with link.open_session() as second:
+            visit(second)
+
+
+def test_another_machine_behind_the_same_address_is_refused(played: PlayedBoard) -> None:
+    with PatientLink(played.board) as link:
+        first = link.open_session()
+        played.hang_up()
+        lose(first)
+        played.write_entry("linux32 sh")
+        with pytest.raises(LatencyError, match=r"another board or engine \(machine was \w+, now it is \w+\)"):
+            link.open_session()
+
+
+def test_a_board_whose_disk_is_full_goes_on(played: PlayedBoard) -> None:
+    with PatientLink(played.board) as link:
+        first = link.open_session()
+        played.hang_up()
+        lose(first)
+        played.write_entry("prlimit --fsize=0 sh")  # not a byte may be written to any file
+        with link.open_session() as second:
+            visit(second)
+
+
+def test_a_board_lost_again_and_again_before_anything_runs_is_given_up(
+    played: PlayedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FRUITLESS", 2)
+    with PatientLink(played.board) as link:
+        for useful in (False, True, False):
+            session = link.open_session()
+            if useful:
+                visit(session)  # it counts anew from here
+            played.hang_up()
+            lose(session)
+        with pytest.raises(ConnectionLost, match="lost 2 times in a row before one network had run"):
+            link.open_session()
+
+
+@contextlib.contextmanager
+def held(lock: Path, holder: str) -> Iterator[Callable[[], None]]:
+    """Somebody else's runner, as far as the lock tells; yields what ends it."""
+    with lock.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"{holder} (runner pid 1 on elsewhere)\n")
+        file.flush()
+        yield lambda: fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def test_somebody_elses_measurement_is_not_waited_for(played: PlayedBoard) -> None:
+    waits: list[str] = []
+    with PatientLink(played.board, on_wait=lambda reason, waited_s: waits.append(reason)) as link:
+        holders = ["eve@elsewhere pid 7 0123", owner().replace(str(os.getpid()), str(os.getppid())), "gibberish"]
+        for holder in holders:
+            with held(played.lock, holder), pytest.raises(BoardBusy, match="is being measured by"):
+                link.open_session()
+        assert waits == []
+
+
+def test_a_runner_of_an_earlier_run_of_ours_is_waited_for(played: PlayedBoard) -> None:
+    finished = subprocess.Popen(["true"])
+    finished.wait()
+    with PatientLink(played.board) as link:
+        holder = owner().replace(f"pid {os.getpid()} ", f"pid {finished.pid} ")
+        waits: list[str] = []
+        with held(played.lock, holder) as end:
+
+            def note(reason: str, waited_s: float) -> None:
+                waits.append(reason)
+                end()
+
+            link._on_wait = note
+            with link.open_session() as session:
+                visit(session)
+        assert len(waits) == 1
+        assert "is being measured by" in waits[0]
+
+
+def test_a_local_board_has_no_link_to_lose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with PatientLink(Board("here", "local")) as link:
+        with link.open_session() as session:
+            visit(session)
+        assert link.transport.alive
+        with link.open_session() as session:
+            visit(session)
+
+
+def test_a_closed_link_says_so() -> None:
+    link = PatientLink(Board("here", "local"))
+    for use in (lambda: link.transport, lambda: link.deployment):
+        with pytest.raises(ConnectionLost, match="the link is closed"):
+            use()
+
+
+# The two ends notice by themselves.
+
+LEFT_ALONE = (
+    f"import os, sys; sys.path.insert(0, {str(Path(runner.__file__).parent)!r}); import runner; sys.path.pop(0); "
+    "runner.IDLE_S = 1; os._exit(runner.main())"
+)
+
+
+def start_left_alone() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", LEFT_ALONE], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_a_runner_nobody_asks_ends() -> None:
+    with start_left_alone() as process:
+        assert process.wait(60) == IDLE_STATUS == runner.IDLE_STATUS
+
+
+def test_a_runner_nobody_listens_to_ends() -> None:
+    with contextlib.suppress(BrokenPipeError), start_left_alone() as process:
+        assert process.stdin
+        with contextlib.suppress(BrokenPipeError):
+            for _ in range(20):  # each is answered with an error that repeats the word: more than the pipe takes
+                process.stdin.write(json.dumps({"do": "state", "x" * 10_000: 0}).encode() + b"\n")
+                process.stdin.flush()
+        assert process.wait(60) == IDLE_STATUS
+
+
+def test_an_idle_end_is_a_loss_and_no_crash(played: PlayedBoard) -> None:
+    with PatientLink(played.board) as link:
+        path = played.cache / "idle.py"
+        path.write_text(LEFT_ALONE.replace("; ", "\n"))
+        link._deployment = module.deploy(link.transport, "ncnn")
+        object.__setattr__(link._deployment, "runner_path", str(path))
+        session = link.open_session()
+        assert gone(pid_of(session))
+        lose(session)
+
+
+def test_the_keepalive_asks_nothing_while_the_board_talks(played: PlayedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SshTransport.connect(played.board, timeouts=QUICK) as transport:
+        asked: list[float] = []
+        monkeypatch.setattr(transport, "_ask", lambda: asked.append(time.monotonic()))
+        with transport.spawn(
+            ["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.1; done; sleep 2"]
+        ) as talk:
+            for _ in range(10):
+                talk.read_line(30)
+            talked_until = time.monotonic()
+            assert talk.exit_status is None
+            time.sleep(1)
+        assert [when for when in asked if when < talked_until] == []
+        assert asked, "silence is asked about"
+
+
+def test_a_server_that_hangs_up_in_the_middle_of_the_login_is_no_refusal(
+    played: PlayedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import paramiko
+
+    def cut(self: paramiko.Transport, *_: Any) -> None:
+        played.cable.pull()
+        deadline = time.monotonic() + 20
+        while self.is_active() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        raise paramiko.AuthenticationException("Authentication failed: transport shut down or saw EOF")
+
+    monkeypatch.setattr(paramiko.Transport, "auth_publickey", cut)
+    with pytest.raises(BoardUnreachable, match="hung up in the middle of the login"):
+        SshTransport.connect(played.board, timeouts=QUICK)
