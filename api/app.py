@@ -17,7 +17,7 @@ from api.commands.spaces import describe_space
 from api.compose import summarise_search
 from api.errors import NotFound, StoreError
 from api.store import Store
-from latency.predict import latency_model
+from latency.predict import latency_models
 from nas.cost import flops_model, params_model
 from nas.errors import LightnasError, UnknownPlugin
 from nas.space import SearchSpace
@@ -76,7 +76,8 @@ def create_app(store: Store) -> FastAPI:
         x = np.stack([found.parse(text) for text in wanted.encodings])
         columns = {"flops": flops_model(found)(x).astype(int), "params": params_model(found)(x).astype(int)}
         if wanted.table is not None:
-            columns["latency_ms"] = latency_model(store.tables.get(wanted.table), found)(x)
+            models = latency_models(store.tables.get(wanted.table), found)
+            columns |= {name: model(x) for name, model in models.items()}
         rows = zip(wanted.encodings, *(c.tolist() for c in columns.values()), strict=True)
         return [schemas.Price(**dict(zip(("encoding", *columns), row, strict=True))) for row in rows]
 

@@ -72,6 +72,8 @@ class Price(BaseModel):
     flops: int
     params: int
     latency_ms: float | None = None
+    low_ms: float | None = Field(None, description="Where the 90 % interval of the measured latency begins.")
+    high_ms: float | None = Field(None, description="Where it ends.")
 
 
 class BoardOut(BaseModel):

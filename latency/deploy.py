@@ -18,6 +18,7 @@ from typing import Final
 import platformdirs
 
 from latency import wheels
+from latency.bundle import runner_bundle
 from latency.errors import BoardBusy, BoardUnfit, LatencyError
 from latency.probe import OLDEST_PYTHON, SAY, BoardFacts, BoardPython, answers, ask, number, probe
 from latency.process import one_line
@@ -26,7 +27,6 @@ from latency.transport import LocalTransport, Transport
 _IMPORT_TIMEOUT_S: Final = 120.0
 _UNPACK_TIMEOUT_S: Final = 600.0
 _SPARE_BYTES: Final = 16 * 2**20
-_RUNNER: Final = Path(__file__).with_name("runner.py")
 
 _CHECKS: Final = {
     "ncnn": "import ncnn; ncnn.Net(); print('lightnas:version=' + ncnn.__version__)",
@@ -143,11 +143,7 @@ def deploy(transport: Transport, engine: str, *, wheel_cache: Path | None = None
                 f"{transport.name}: {engine} does not start on the board ({problem}): install what it lacks there, "
                 f"or install {engine} for {python.executable} yourself"
             )
-    source = _RUNNER.read_bytes()
-    runner_path = f"{facts.folder}/runner-{_digest(source)}.py"
-    if not transport.exists(runner_path):
-        transport.put(source, runner_path)
-        uploaded += len(source)
+    runner_path, runner_bytes = _put_runner(transport, facts)
     return Deployment(
         folder=facts.folder,
         python=python.executable,
@@ -157,12 +153,12 @@ def deploy(transport: Transport, engine: str, *, wheel_cache: Path | None = None
         engine=engine,
         engine_version=version,
         facts=facts,
-        uploaded_bytes=uploaded,
+        uploaded_bytes=uploaded + runner_bytes,
     )
 
 
 def _deploy_here(transport: LocalTransport, engine: str, facts: BoardFacts) -> Deployment:
-    """This machine: our own Python and engine, the runner where it is."""
+    """This machine: our own Python and engine; the runner is the file that a board gets."""
     version, problem = engine_version(transport, this_python(), engine, None)
     if version is None:
         raise BoardUnfit(f"local: {engine} does not start here ({problem}): pip install {engine}")
@@ -170,7 +166,7 @@ def _deploy_here(transport: LocalTransport, engine: str, facts: BoardFacts) -> D
     return Deployment(
         folder=facts.folder,
         python=sys.executable,
-        runner_path=str(_RUNNER),
+        runner_path=_put_runner(transport, facts)[0],
         lock_path=f"{facts.folder}/lock",
         pythonpath=None,
         engine=engine,
@@ -238,6 +234,16 @@ def _make_folder(transport: Transport, facts: BoardFacts) -> None:
         raise BoardUnfit(
             f"{transport.name}: cannot make {facts.folder} on the board ({reason}): let the account write there"
         )
+
+
+def _put_runner(transport: Transport, facts: BoardFacts) -> tuple[str, int]:
+    """Sends the runner, unless it is there: (its path, bytes sent)."""
+    content = runner_bundle()
+    path = f"{facts.folder}/runner-{_digest(content)}.pyz"
+    if transport.exists(path):
+        return path, 0
+    transport.put(content, path)
+    return path, len(content)
 
 
 def engine_version(

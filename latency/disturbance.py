@@ -1,6 +1,6 @@
 """What disturbed a pass, told from the board's states before and after it; and the drift of its speed over time.
 
-Pure functions over what the runner tells (`runner.read_state`). No board of ours has frequency scaling, a firmware that
+Pure functions over what the runner tells (`onboard.state`). No board of ours has frequency scaling, a firmware that
 throttles, or clusters: those rules are tested on recorded boards only.
 """
 

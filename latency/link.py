@@ -1,7 +1,8 @@
 """A link to a board that mends itself: a fault of cable, power or board ends in a reconnection, not in an error.
 
 A runner that a cut cable left behind on the board, where nobody told it, would hold the board's lock. It is known by
-what its environment says of its owner, and ended; one of an earlier run of ours ends by itself (`runner.IDLE_S`).
+what its environment says of its owner, and ended; one of an earlier run of ours ends by itself, when it has not been
+asked for long (`onboard.server.IDLE_S`).
 """
 
 from __future__ import annotations

@@ -13,11 +13,12 @@ from latency.session import Runs
 
 @dataclass(frozen=True)
 class Network:
-    """What to run: the network as deployed or, `timed`, the one with stamps."""
+    """What to run: the network as deployed or, `timed`, the one with stamps; visited at most `most` times."""
 
     name: str
     model: EngineModel
     timed: bool
+    most: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from latency.engines import Engine, get_engine
-from latency.interval import log_bound, op_factor
+from latency.interval import has_intervals, log_bound, op_factor
 from latency.table import LatencyTable
 from nas.cost import CostModel
 from nas.errors import MissingOps
@@ -72,6 +72,18 @@ def latency_model(table: LatencyTable, space: SearchSpace, *, quantile: float | 
         table=_name(table),
         fix=_fix(table, space.name),
     )
+
+
+def latency_models(table: LatencyTable, space: SearchSpace) -> dict[str, CostModel]:
+    """`latency_ms` and, where the table tells intervals, `low_ms` and `high_ms` of the 90 % interval.
+
+    Raises:
+        MissingOps: listing every op of the space the table lacks.
+    """
+    models = {"latency_ms": latency_model(table, space)}
+    if has_intervals(table):
+        models |= {name: latency_model(table, space, quantile=q) for name, q in (("low_ms", 0.05), ("high_ms", 0.95))}
+    return models
 
 
 def part_prices(table: LatencyTable, engine: Engine, quantile: float | None = None) -> Callable[[Place], float | None]:

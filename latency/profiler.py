@@ -191,7 +191,7 @@ class Profiler:
         return _Planned(
             graph,
             model,
-            Network(name, model, timed=True) if timed else None,
+            Network(name, model, timed=True, most=self._engine.timed_passes) if timed else None,
             Network(f"{name}-whole", model, timed=False) if whole else None,
         )
 

@@ -154,8 +154,8 @@ class Rounds:
         self._visitor.unload([n for n in names if n not in self.skipped])
         self.complete = self.complete or not any(self._lacks(n, range(self._target)) for n in names)
         if self._on_progress and self.complete:
-            count = sum(n not in self.skipped for n in names)
-            self._on_progress(Progress(self._target * count, self._target * count, self._target, count, 0.0))
+            count, visits = self._wanted()
+            self._on_progress(Progress(visits, visits, self._target, count, 0.0))
         return max((index + 1 for index, name in self._have if name in set(names)), default=0)
 
     def _stages(self, networks: int, *, waves: bool) -> list[tuple[int, int]]:
@@ -181,7 +181,7 @@ class Rounds:
             group = self._visitor.load(pending)
             several = several or bool(pending)
             for index in indices:
-                left = self._shuffled([n for n in group if (index, n) not in self._have], index)
+                left = self._shuffled([n for n in group if self._due(n, index)], index)
                 while left and self.complete:
                     batch = self._visitor.visit(left, deadline=self._deadline)
                     self._keep(index, batch)
@@ -190,8 +190,18 @@ class Rounds:
             if several:
                 self._visitor.unload(group)
 
+    def _due(self, name: str, index: int) -> bool:
+        """Whether a network still lacks that pass, and is not among those that need no more."""
+        most = self._visitor.networks[name].most
+        return (index, name) not in self._have and (most is None or index < most)
+
     def _lacks(self, name: str, indices: range) -> bool:
-        return any((index, name) not in self._have for index in indices)
+        return any(self._due(name, index) for index in indices)
+
+    def _wanted(self) -> tuple[int, int]:
+        """How many networks there are, and how many visits of them there shall be."""
+        networks = [self._visitor.networks[n] for n in self._names if n not in self.skipped]
+        return len(networks), sum(min(self._target, n.most or self._target) for n in networks)
 
     def _shuffled(self, names: Sequence[str], index: int) -> list[str]:
         rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(index,)))
@@ -244,8 +254,7 @@ class Rounds:
         """One more visit, as yet unkept."""
         self._visits, self._since_kept = self._visits + 1, self._since_kept + 1
         if self._on_progress and self._target:
-            count = sum(n not in self.skipped for n in self._names)
-            planned = self._target * count
+            count, planned = self._wanted()
             done = min(planned, self._standing + self._since_kept)
             left_s = (time.monotonic() - self._started_s) / self._visits * (planned - done)
             if self._deadline is not None:

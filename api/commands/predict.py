@@ -37,7 +37,7 @@ from api.user_models import (
     parse_shape,
 )
 from latency.importers import ONNX, PARAM, read_model
-from latency.predict import breakdown, latency_model
+from latency.predict import breakdown, latency_models
 from latency.table import LatencyTable
 from nas.cost import CostModel, flops_model, params_model
 from nas.errors import InvalidEncoding
@@ -46,6 +46,7 @@ from nas.space import Encodings, SearchSpace
 from nas.spaces import build_space
 
 _BLOCK_BYTES = 1 << 20
+_HEADS = (">latency", ">90 % from", ">to")
 _MANY = 20
 
 ShapeOption = Annotated[
@@ -106,7 +107,7 @@ def predict(
 
         with Store.open() as store:
             found = find_table(store, table, built)
-        models["latency_ms"] = latency_model(found, built)
+        models |= latency_models(found, built)
     if "-" in encodings and len(encodings) > 1:
         raise OptionError("give either `-` or encodings, not both")
     blocks = _stdin_blocks() if encodings == ["-"] else iter([encodings])
@@ -119,15 +120,16 @@ def predict(
         rows = [row for block in blocks for row in _rows(built, models, block, first=1)]
         print_table(
             None,
-            ("encoding", ">multiply-adds", ">parameters", *((">latency",) if found else ())),
+            ("encoding", ">multiply-adds", ">parameters", *_HEADS[: len(models) - 2]),
             [(r[0], short(r[1]), short(r[2]), *(short(v, "ms") for v in r[3:])) for r in rows],
         )
         return
     done = 0
     for block in blocks:
         lines = [
-            f'{{"encoding": "{r[0]}", "flops": {r[1]}, "params": {r[2]}'
-            + (f', "latency_ms": {r[3]!r}}}' if found else "}")
+            f'{{"encoding": "{r[0]}", '
+            + ", ".join(f'"{name}": {value!r}' for name, value in zip(models, r[1:], strict=True))
+            + "}"
             for r in _rows(built, models, block, first=done + 1)
         ]
         done += len(block)
@@ -148,16 +150,13 @@ def _stdin_blocks() -> Iterator[list[str]]:
 def _rows(
     space: SearchSpace, models: dict[str, CostModel], texts: Sequence[str], *, first: int
 ) -> list[tuple[Any, ...]]:
-    """(encoding, flops, params[, latency_ms]) of each non-blank text; `first` numbers it in errors."""
+    """(encoding, each model's value) of each non-blank text; `first` numbers it in errors."""
     kept = [(i, t) for i, text in enumerate(texts) if (t := text.strip())]
     if not kept:
         return []
     x = _parse(space, [t for _, t in kept], [first + i for i, _ in kept])
-    flops = models["flops"](x).astype(np.int64).tolist()
-    params = models["params"](x).astype(np.int64).tolist()
-    columns = [flops, params]
-    if "latency_ms" in models:
-        columns.append(models["latency_ms"](x).tolist())
+    counted = ("flops", "params")
+    columns = [(m(x).astype(np.int64) if name in counted else m(x)).tolist() for name, m in models.items()]
     return list(zip(map(format_encoding, x.tolist()), *columns, strict=True))
 
 

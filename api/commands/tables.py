@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from dataclasses import asdict
@@ -15,6 +16,7 @@ import typer
 from api.commands.output import JsonFlag, out, print_json, print_table, say
 from api.store import Store
 from latency.errors import InvalidTable
+from latency.interval import has_intervals, log_bound
 from latency.table import LatencyTable
 from latency.table_diff import TableDiff, diff_tables
 
@@ -52,14 +54,32 @@ def show(
         print_json({**content, "ops": len(entries), **({"entries": entries} if ops else {})})
         return
     rows = [("digest", found.digest), ("ops", len(entries)), ("offset_ms", found.offset_ms)]
-    rows += [(k, v) for part in ("identity", "calibration", "provenance") for k, v in content[part].items()]
+    rows += [(k, _value(k, v)) for part in ("identity", "calibration", "provenance") for k, v in content[part].items()]
+    if has_intervals(found):
+        low, high = (100 * math.expm1(log_bound(found, q)) for q in (0.05, 0.95))
+        rows.append(("90 % interval", f"{low:+.1f} to {high:+.1f} % of a prediction"))
+    estimated = sum(e.estimated for e in found.entries.values())
+    if estimated:
+        rows.append(("estimated", f"{estimated} ops: their profile was cut short, and goes on when started again"))
     print_table(None, ("", "latency table"), rows)
     if ops:
         print_table(
             "\nms are before the scale",
             ("op", ">ms", ">spread", ">samples"),
-            [(key, f"{e.ms:.5f}", f"{100 * e.spread:.1f} %", e.samples) for key, e in found.entries.items()],
+            [
+                (key, f"{e.ms:.5f}", f"±{100 * e.sigma:.0f} %" if e.estimated else f"{100 * e.spread:.1f} %", e.samples)
+                for key, e in found.entries.items()
+            ],
         )
+
+
+def _value(name: str, value: Any) -> Any:
+    """Of a table's description, as people read it."""
+    if name == "residuals":
+        return f"of {len(value)} networks (--json tells them)"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
+    return value
 
 
 @app.command("export")

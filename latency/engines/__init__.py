@@ -1,7 +1,7 @@
 """The Engine port: how a Graph becomes what an inference engine runs, and what of it is timed.
 
 An engine is found by name: the built-in ones, then the entry points of the group `lightnas.engines` (an entry point
-names an `Engine` class). On the board the engine is driven by `latency/runner.py`, which has a backend of that name.
+names an `Engine` class). On the board the engine is driven by `latency/onboard/`, which has a backend of that name.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Engine(ABC):
     """As in `Board.engine`, and of the backend in the runner."""
     dtypes: ClassVar[tuple[str, ...]]
     """The arithmetics it can be told to use."""
+    timed_passes: ClassVar[int | None] = None
+    """Visits of a network with stamps that are enough, where one visit already is a mean over many runs."""
 
     @abstractmethod
     def engine_key(self, op: Op) -> str:

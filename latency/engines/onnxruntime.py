@@ -29,6 +29,7 @@ class OnnxRuntimeEngine(Engine):
 
     name = "onnxruntime"
     dtypes = ("fp32",)
+    timed_passes = 12
 
     def engine_key(self, op: Op) -> str:
         """The engine gets folded weights: with a norm or with a bias, the same kernel runs."""

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from latency.board import Board
 from latency.health.clusters import Core, core_kind, parse_list
 from latency.health.report import Cooling, Health, Zone
+from latency.onboard.facts import FEATURES
+from latency.onboard.heat import cpu_zones, slows_cpu
 from latency.probe import answers, number, parse_probe
-from latency.runner import FEATURES, cpu_zones, slows_cpu
 
 _Lines = Mapping[str, Sequence[str]]
 

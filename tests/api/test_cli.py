@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from api.store import Store
+from latency.interval import log_bound
+from latency.predict import latency_model
 from latency.table import LatencyTable
 from nas.cost import flops_model
 from nas.spaces import build_space
@@ -61,6 +64,45 @@ def test_predict_at_another_resolution_and_number_of_classes(nas: Nas) -> None:
     space = build_space(MACRO, resolution=64, classes=3)
     found = _json(nas("predict", "-s", MACRO, "--resolution", "64", "--classes", "3", "--json", "0,1,2,0,1,2,0,1"))
     assert found["flops"] == space.graph([0, 1, 2, 0, 1, 2, 0, 1]).flops
+
+
+def test_predictions_have_an_interval_where_the_table_tells_one(
+    nas: Nas, home: Path, make_table: Callable[..., LatencyTable]
+) -> None:
+    residuals = tuple(np.random.default_rng(0).normal(0, 0.02, 48))
+    table = make_table(build_space(MACRO), residuals=residuals)
+    with Store.open() as store:
+        store.tables.add(table)
+    found = _json(nas("predict", "-s", MACRO, "--table", "here", "--json", "0,1,2,0,1,2,0,1"))
+    assert found["low_ms"] < found["latency_ms"] < found["high_ms"]
+    assert "90 % from" in nas("predict", "-s", MACRO, "--table", "here", "0,1,2,0,1,2,0,1")[1]
+    shown = nas("tables", "show", table.digest)[1]
+    assert "of a prediction" in shown
+    assert "of 48 networks" in shown
+
+
+def test_a_budget_is_held_against_the_upper_end_of_the_interval(
+    nas: Nas, home: Path, benchmark_table: Path, make_table: Callable[..., LatencyTable]
+) -> None:
+    residuals = tuple(np.random.default_rng(0).normal(0, 0.05, 48))
+    table = make_table(build_space(MACRO), residuals=residuals)
+    with Store.open() as store:
+        store.tables.add(table)
+    space = build_space(MACRO)
+    limit = float(np.median(latency_model(table, space)(space.sample(np.random.default_rng(1), 500))))
+    common = ("search", "-s", MACRO, "--table", table.digest, "--evaluator", "table", "--data", str(benchmark_table))
+    common = (*common, "--latency-ms", f"{limit}", "--trials", "60", "--json")
+    factor = math.exp(log_bound(table, 0.95))
+    sure = _json(nas(*common))
+    assert sure["best"]["predicted_ms"] * factor <= limit * (1 + 1e-9)
+    even = _json(nas(*common, "--confidence", "0.5"))
+    assert limit / factor < even["best"]["predicted_ms"] * 1.02 <= limit * 1.02
+    with Store.open() as store:
+        assert [r.spec["confidence"] for r in store.searches.page(limit=2)] == [0.5, 0.95]
+    told = _refused(nas(*(x if x != f"{limit}" else "1e-6" for x in common)))
+    assert "with confidence 0.95" in told
+    assert "--confidence" in _refused(nas("search", "-s", MACRO, "--confidence", "0.9"))
+    assert "confidence must be from 0.5" in _refused(nas(*common, "--confidence", "2"))
 
 
 def test_predict_with_a_table_and_its_ops(nas: Nas, home: Path, make_table: Callable[..., LatencyTable]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from latency.bundle import runner_bundle
 from latency.transport import Completed, FakeTransport
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -84,6 +85,14 @@ def unpack(name: str, folder: Path) -> RecordedBoard:
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+@pytest.fixture
+def runner_file(tmp_path: Path) -> Path:
+    """The runner as a board gets it."""
+    path = tmp_path / "runner.pyz"
+    path.write_bytes(runner_bundle())
+    return path
 
 
 @pytest.fixture

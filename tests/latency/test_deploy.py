@@ -20,6 +20,7 @@ import pytest
 from latency import deploy as module
 from latency import wheels
 from latency.board import Board
+from latency.bundle import runner_bundle
 from latency.deploy import clean, deploy, this_python
 from latency.errors import BoardBusy, BoardUnfit, LatencyError
 from latency.probe import BoardFacts, BoardPython, parse_probe, probe
@@ -299,7 +300,7 @@ def test_deploy_unpacks_the_wheel_once_and_clean_removes_all(bare: Bare, bare_py
         assert first.engine_version == NCNN
         assert first.uploaded_bytes > 0
         assert first.folder == str(bare.cache / "lightnas")
-        assert Path(first.runner_path).read_bytes() == Path(module.__file__).with_name("runner.py").read_bytes()
+        assert Path(first.runner_path).read_bytes() == runner_bundle()
         second = deploy(link, "ncnn", wheel_cache=wheel_cache)
         assert second.uploaded_bytes == 0
         assert dataclasses.replace(second, uploaded_bytes=0, facts=first.facts) == dataclasses.replace(
@@ -418,6 +419,8 @@ def test_this_machine_uses_its_own_python_and_engine(tmp_path: Path, monkeypatch
         assert (deployed.python, deployed.engine_version, deployed.pythonpath) == (sys.executable, NCNN, None)
         assert deployed.folder == str(tmp_path / "lightnas")
         assert Path(deployed.lock_path).parent.is_dir()
+        assert Path(deployed.runner_path).read_bytes() == runner_bundle()
+        assert deploy(local, "ncnn").runner_path == deployed.runner_path
         clean(local)
     assert not (tmp_path / "lightnas").exists()
 

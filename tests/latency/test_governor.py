@@ -20,26 +20,28 @@ from typing import Any
 
 import pytest
 
-from latency import runner
+from latency.onboard import procfs
+from latency.onboard.governor import Governor
+from latency.onboard.locks import is_alive
 
 CORE = min(os.sched_getaffinity(0))
 NOBODY = 65534
 DROP = (
-    "import os, sys\nsys.path.insert(0, os.path.dirname(sys.argv[1]))\nimport ncnn.ncnn, runner\n"
+    "import os, sys\nsys.path.insert(0, sys.argv[1])\nimport ncnn.ncnn\nfrom onboard import main\n"
     f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"  # what nobody may read is loaded by now
-    "os._exit(runner.main())"
+    "main.run()"
 )
 
 
 class Run:
     """A runner process on a recorded board."""
 
-    def __init__(self, root: Path, lock: Path, *, unprivileged: bool = False, board_lock: str = "") -> None:
+    def __init__(self, file: Path, root: Path, lock: Path, *, unprivileged: bool = False, board_lock: str = "") -> None:
         self.lock, self.board_lock = lock, board_lock
         # Root ignores the modes of files, so somebody else has to run it.
         start = ["-c", DROP] if unprivileged and os.geteuid() == 0 else []
         self.process = subprocess.Popen(
-            [sys.executable, "-u", *start, runner.__file__],
+            [sys.executable, "-u", *start, file],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -80,11 +82,11 @@ Start = Callable[..., Run]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(runner_file: Path, tmp_path: Path) -> Iterator[Start]:
     made: list[Run] = []
 
     def run(root: Path, lock: Path | None = None, **settings: Any) -> Run:
-        made.append(Run(root, lock or tmp_path / "lock", **settings))
+        made.append(Run(runner_file, root, lock or tmp_path / "lock", **settings))
         return made[-1]
 
     yield run
@@ -119,7 +121,7 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 def gone(pid: int) -> bool:
-    return not runner.is_alive(pid)
+    return not is_alive(pid)
 
 
 def test_it_is_held_while_the_runner_lives_on_the_cores_used_and_no_others(root: Path, start: Start) -> None:
@@ -238,7 +240,7 @@ def test_without_permission_nothing_changes_and_the_mend_is_told(root: Path, sta
 
 def test_where_one_policy_cannot_be_set_none_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that refuses what the file's mode allows; it stands in for a /sys mounted read-only."""
-    monkeypatch.setattr(runner, "SYS", f"{root}/sys")
+    monkeypatch.setattr(procfs, "SYS", f"{root}/sys")
     refused, write = governor_file(root, 6), Path.write_text
 
     def write_text(path: Path, text: str, encoding: str) -> int:
@@ -247,7 +249,7 @@ def test_where_one_policy_cannot_be_set_none_is(root: Path, monkeypatch: pytest.
         return write(path, text, encoding=encoding)
 
     monkeypatch.setattr(Path, "write_text", write_text)
-    held = runner.Governor([4, 5, 6, 7], [])
+    held = Governor([4, 5, 6, 7], [])
     assert held.why_not is not None
     assert "Read-only file system" in held.why_not
     assert "/cpu4/cpufreq/scaling_governor /sys/devices/system/cpu/cpu6/" in held.why_not
@@ -271,7 +273,9 @@ def test_a_session_tells_whether_it_is_held(root: Path, tmp_path: Path, monkeypa
         assert governors(root) == dict.fromkeys(governors(root), "ondemand")  # at once, not eventually
 
 
-def test_it_is_given_back_when_a_real_link_is_cut(root: Path, tmp_path: Path, start_sshd: Any, ssh_home: Any) -> None:
+def test_it_is_given_back_when_a_real_link_is_cut(
+    root: Path, tmp_path: Path, start_sshd: Any, ssh_home: Any, runner_file: Path
+) -> None:
     from latency.board import Board
     from latency.errors import ConnectionLost
     from latency.ssh import SshTransport
@@ -281,7 +285,7 @@ def test_it_is_given_back_when_a_real_link_is_cut(root: Path, tmp_path: Path, st
     ssh_home.add("governed", server)
     hello = {"do": "hello", "engine": "ncnn", "threads": 1, "cores": [CORE], "dtype": "fp32", "owner": "me"}
     with SshTransport.connect(Board("governed", "governed")) as link:
-        runner_process = link.spawn([sys.executable, "-u", runner.__file__])
+        runner_process = link.spawn([sys.executable, "-u", str(runner_file)])
         runner_process.send_line(json.dumps({**hello, "lock": str(tmp_path / "lock")}))
         assert json.loads(runner_process.read_line(60))["governor"]["set"]
         assert governors(root) != before

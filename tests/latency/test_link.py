@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from latency import link as module
-from latency import runner
 from latency.board import Board
 from latency.engines import get_engine
 from latency.errors import BoardBusy, BoardUnfit, BoardUnreachable, ConnectionLost, HostKeyRejected, LatencyError
 from latency.link import PatientLink
+from latency.onboard import main
 from latency.session import IDLE_STATUS, RunnerSession, owner
 from latency.ssh import SshTransport
 from latency.ssh.login import Timeouts
@@ -391,8 +391,8 @@ def test_a_closed_link_says_so() -> None:
 # The two ends notice by themselves.
 
 LEFT_ALONE = (
-    f"import os, sys; sys.path.insert(0, {str(Path(runner.__file__).parent)!r}); import runner; sys.path.pop(0); "
-    "runner.IDLE_S = 1; os._exit(runner.main())"
+    f"import sys; sys.path.insert(0, {str(Path(main.__file__).parents[1])!r}); "
+    "from onboard import main, server; sys.path.pop(0); server.IDLE_S = 1; main.run()"
 )
 
 
@@ -402,7 +402,7 @@ def start_left_alone() -> subprocess.Popen[bytes]:
 
 def test_a_runner_nobody_asks_ends() -> None:
     with start_left_alone() as process:
-        assert process.wait(60) == IDLE_STATUS == runner.IDLE_STATUS
+        assert process.wait(60) == IDLE_STATUS == main.IDLE_STATUS
 
 
 def test_a_runner_nobody_listens_to_ends() -> None:

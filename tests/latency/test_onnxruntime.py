@@ -16,12 +16,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from latency import runner
 from latency.board import Board
 from latency.deploy import Deployment, deploy
 from latency.engines import EngineModel, engine_names, get_engine
 from latency.engines.onnx import to_onnx
 from latency.errors import UnsupportedOp
+from latency.onboard.kernels import charge, intervals
 from latency.session import RunnerSession
 from latency.ssh import SshTransport
 from latency.table import Identity
@@ -165,7 +165,7 @@ def check_kernels(models: list[EngineModel], profiles: str) -> None:
         kernels = json.loads(line)
         fused = set(owners) - set(model.stamps) - {"output"}
         assert fused.isdisjoint(e["name"].partition("/")[0] for e in kernels)
-        charged, share = runner.charge(kernels, owners)
+        charged, share = charge(kernels, owners)
         assert set(charged) == set(range(len(model.stamps)))
         assert share > 0.5
 
@@ -243,13 +243,15 @@ def test_times_every_kernel(session: RunnerSession, graph: Graph) -> None:
         assert all(interval > 0 for run in timed.timed for interval in run)
 
 
-def test_leaves_nothing_behind(session: RunnerSession, tmp_path: Path) -> None:
+def test_leaves_nothing_behind(
+    session: RunnerSession, deployment: tuple[LocalTransport, Deployment], tmp_path: Path
+) -> None:
     model = ENGINE.build(light(3))
     session.load("timed", model, timed=True)
     list(session.measure(["timed"], runs=2, warm=1))
     session.unload(["timed"])
-    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert files == {"cache/lightnas/lock"}
+    files = {str(path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {deployment[1].lock_path, deployment[1].runner_path}
 
 
 def test_a_profile_left_by_a_killed_runner_is_removed(
@@ -339,7 +341,7 @@ def test_a_reorder_is_charged_to_the_op_that_needs_it() -> None:
         kernel("project/0_nchwc", "Conv", [WIDE], WIDE),
     ]
     owners = {"dw": 0, "pool": 1, "scale": 2, "project": 3}
-    charged, share = runner.charge(kernels, owners)
+    charged, share = charge(kernels, owners)
     assert charged == [0, 2, 1, 2, 2, 2, 3]
     assert share == pytest.approx(4 / 7)
 
@@ -351,7 +353,7 @@ def test_a_nameless_kernel_is_charged_to_the_op_whose_result_it_reads() -> None:
         kernel("HardSigmoid_73", "HardSigmoid", [WIDE], WIDE),
         kernel("Mul_74", "Mul", [WIDE, WIDE], WIDE),
     ]
-    assert runner.charge(kernels, {"a": 0, "b": 1})[0] == [0, 1, 0, 0]
+    assert charge(kernels, {"a": 0, "b": 1})[0] == [0, 1, 0, 0]
 
 
 def test_nameless_kernels_at_the_ends() -> None:
@@ -360,24 +362,24 @@ def test_nameless_kernels_at_the_ends() -> None:
         kernel("a/0_nchwc", "Conv", [WIDE], PIXEL),
         kernel("ReorderOutput", "ReorderOutput", [PIXEL], PIXEL),
     ]
-    assert runner.charge(kernels, {"a": 0})[0] == [0, 0, 0]
-    assert runner.charge(kernels[:1], {"a": 0}) == ([-1], 0.0)
+    assert charge(kernels, {"a": 0})[0] == [0, 0, 0]
+    assert charge(kernels[:1], {"a": 0}) == ([-1], 0.0)
 
 
 def test_a_path_may_hold_slashes_and_be_the_beginning_of_another() -> None:
     kernels = [kernel(name, "Conv", [WIDE], WIDE) for name in ("a/0", "a/b/linear_nchwc", "a/b/c/0/Fusion/")]
-    assert runner.charge(kernels, {"a": 0, "a/b": 1, "a/b/c": 2})[0] == [0, 1, 2]
+    assert charge(kernels, {"a": 0, "a/b": 1, "a/b/c": 2})[0] == [0, 1, 2]
 
 
 def test_intervals_sum_up_to_the_run_without_the_profilers_gaps() -> None:
     kernels = [kernel("a/0", "Conv", [], []), kernel("b/0", "Conv", [], [])]
     kernels[0]["ts"], kernels[1]["ts"] = 100, 115  # 5 us of the profiler's own between them
-    assert runner.intervals(kernels, [0, 1], 2, 32_000) == [10_000, 10_000, 7_000]
+    assert intervals(kernels, [0, 1], 2, 32_000) == [10_000, 10_000, 7_000]
 
 
 def test_phones_nobody(tmp_path: Path) -> None:
     """Its telemetry would leave an identifier in the account's cache as soon as it is imported."""
-    script = "import latency.runner as r, pathlib; r.OnnxRuntimeBackend(1, 'fp32', pathlib.Path('.'))"
+    script = "import latency.onboard.onnxruntime as o, pathlib; o.OnnxRuntimeBackend(1, 'fp32', pathlib.Path('.'))"
     env = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     env.pop("ORT_DISABLE_TELEMETRY", None)
     env.pop("CI", None)

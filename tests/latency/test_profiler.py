@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency import runner
 from latency.board import Board
 from latency.deploy import Deployment, deploy
 from latency.engines import get_engine
@@ -55,10 +54,12 @@ def bend(deployment: Deployment, tmp_path: Path) -> Bend:
     """A runner whose methods some extra lines replace: a board that misbehaves."""
 
     def bent(lines: str) -> Deployment:
-        folder = Path(runner.__file__).parent
         path = tmp_path / "bent.py"
-        start = f"import os, signal, sys\nsys.path.insert(0, {str(folder)!r})\nimport runner\nsys.path.pop(0)\n"
-        path.write_text(f"{start}{lines}\nos._exit(runner.main())\n")
+        start = (
+            f"import os, signal, sys\nsys.path.insert(0, {deployment.runner_path!r})\n"
+            "from onboard import main, ncnn, server\n"
+        )
+        path.write_text(f"{start}{lines}\nmain.run()\n")
         return dataclasses.replace(deployment, runner_path=str(path))
 
     return bent
@@ -162,12 +163,12 @@ def test_a_killed_runner_is_started_again(
 
 
 CRASH = """
-load, measured = runner.Runner.do_load, []
+load, measured = server.Runner.do_load, []
 def do_load(self, name, model='', **rest):
     if {condition}:
         os.kill(os.getpid(), signal.SIGSEGV)
     load(self, name, model, **rest)
-runner.Runner.do_load = do_load
+server.Runner.do_load = do_load
 """
 
 
@@ -197,9 +198,9 @@ def test_an_engine_that_never_works_is_told_soon(space: SearchSpace, transport: 
 
 def test_networks_that_do_not_fit_are_run_in_groups(space: SearchSpace, transport: LocalTransport, bend: Bend) -> None:
     bent = bend(
-        "state = runner.read_state\n"
-        "runner.read_state = lambda *a, **k: {**state(*a, **k), 'free_bytes': 6000000}\n"
-        "runner.resident_bytes = lambda sizes=iter(range(0, 10**12, 10**6)): next(sizes)\n"
+        "state = server.read_state\n"
+        "server.read_state = lambda *a, **k: {**state(*a, **k), 'free_bytes': 6000000}\n"
+        "server.resident_bytes = lambda sizes=iter(range(0, 10**12, 10**6)): next(sizes)\n"
     )
     passes: list[Pass] = []
     profiler = Profiler(BOARD, opener(transport, bent, BOARD, ENGINE), space, passes=4)
@@ -219,7 +220,7 @@ def test_networks_that_do_not_fit_are_run_in_groups(space: SearchSpace, transpor
 def test_where_time_repeats_exactly_a_few_passes_are_enough(
     space: SearchSpace, transport: LocalTransport, bend: Bend
 ) -> None:
-    clock = "runner.perf_counter_ns = lambda ticks=iter(range(0, 10**12, 1000)): next(ticks)\n"
+    clock = "ncnn.perf_counter_ns = lambda ticks=iter(range(0, 10**12, 1000)): next(ticks)\n"
     profile = Profiler(BOARD, opener(transport, bend(clock), BOARD, ENGINE), space).run()
     assert profile.deterministic
     assert profile.passes == 3
@@ -252,7 +253,7 @@ def test_a_silent_board_is_a_lost_one(
     space: SearchSpace, transport: LocalTransport, bend: Bend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latency.session.PATIENCE_S", 1.0)
-    hangs = "import time\nrunner.Runner.do_measure = lambda self, **_: time.sleep(3)\n"
+    hangs = "import time\nserver.Runner.do_measure = lambda self, **_: time.sleep(3)\n"
     with pytest.raises(ConnectionLost, match="did not answer for 1 s"):
         Profiler(BOARD, opener(transport, bend(hangs), BOARD, ENGINE), space, passes=1).run()
 
@@ -281,14 +282,14 @@ def test_one_number_format_per_board(space: SearchSpace, transport: LocalTranspo
 
 
 LOSE = """
-measure, losses = runner.Runner.do_measure, []
+measure, losses = server.Runner.do_measure, []
 def do_measure(self, names, **rest):
     if len(names) > {fewest} and not os.path.exists({mark!r}):
         open({mark!r}, "w").close()
         measure(self, names[:3], **rest)
         os._exit({status})
     measure(self, names, **rest)
-runner.Runner.do_measure = do_measure
+server.Runner.do_measure = do_measure
 """
 
 
@@ -315,18 +316,18 @@ def test_a_lost_link_costs_nothing_that_was_finished(
 
 
 def test_a_board_lost_again_and_again_is_given_up(space: SearchSpace, transport: LocalTransport, bend: Bend) -> None:
-    lines = f"runner.Runner.do_measure = lambda self, **_: os._exit({IDLE_STATUS})\n"
+    lines = f"server.Runner.do_measure = lambda self, **_: os._exit({IDLE_STATUS})\n"
     with pytest.raises(ConnectionLost):
         Profiler(BOARD, opener(transport, bend(lines), BOARD, ENGINE), space, passes=1).run()
 
 
 def test_a_disturbed_pass_is_dropped_and_repeated(space: SearchSpace, transport: LocalTransport, bend: Bend) -> None:
     hot = """
-state, calls = runner.read_state, []
+state, calls = server.read_state, []
 def read_state(*args, **kwargs):
     calls.append(1)
     return {**state(*args, **kwargs), "work": {}, "throttled": "0x4" if 4 <= len(calls) <= 7 else "0x0"}
-runner.read_state = read_state
+server.read_state = read_state
 """
     passes: list[Pass] = []
     profiler = Profiler(BOARD, opener(transport, bend(hot), BOARD, ENGINE), space, passes=4)
@@ -342,7 +343,7 @@ def test_a_board_that_is_never_quiet_is_measured_all_the_same(
 ) -> None:
     monkeypatch.setattr("latency.visits._PAUSE_S", 0.0)
     monkeypatch.setattr("latency.visits._SPOILED_S", 0.0)
-    hot = "state = runner.read_state\nrunner.read_state = lambda *a, **k: {**state(*a, **k), 'throttled': '0x4'}\n"
+    hot = "state = server.read_state\nserver.read_state = lambda *a, **k: {**state(*a, **k), 'throttled': '0x4'}\n"
     profile = Profiler(BOARD, opener(transport, bend(hot), BOARD, ENGINE), space, passes=2).run()
     assert sum(count for _, count in profile.disturbed) >= 2
     check(profile, space)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -12,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latency import runner
+import latency.onboard
 from latency.engines import get_engine
+from latency.onboard.procfs import number_after, read_text
+from latency.onboard.server import PROTOCOL
+from latency.onboard.state import read_state
 from nas.blocks.mbconv import mbconv
 from nas.blocks.shuffle_v2 import shuffle_v2
 from nas.graph import Graph, Op
@@ -24,10 +28,10 @@ ENGINE = get_engine("ncnn")
 class Talk:
     """A real runner process, spoken to without any of our own client code."""
 
-    def __init__(self, lock: Path) -> None:
+    def __init__(self, runner_file: Path, lock: Path) -> None:
         self.lock = str(lock)
         self.process = subprocess.Popen(
-            [sys.executable, "-u", runner.__file__],
+            [sys.executable, "-u", runner_file],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -59,8 +63,8 @@ class Talk:
 
 
 @pytest.fixture
-def talk(tmp_path: Path) -> Iterator[Talk]:
-    made = Talk(tmp_path / "lock")
+def talk(runner_file: Path, tmp_path: Path) -> Iterator[Talk]:
+    made = Talk(runner_file, tmp_path / "lock")
     yield made
     if made.process.poll() is None:
         made.close()
@@ -79,7 +83,7 @@ def test_tells_the_board_and_pins_the_cores(talk: Talk) -> None:
     core = min(os.sched_getaffinity(0))
     answer = talk.hello(cores=[core])
     assert answer["ok"]
-    assert answer["protocol"] == runner.PROTOCOL
+    assert answer["protocol"] == PROTOCOL
     assert answer["facts"]["cores"] == [core]
     assert os.sched_getaffinity(talk.process.pid) == {core}
     assert answer["facts"]["engine_version"]
@@ -128,9 +132,9 @@ def test_lives_on_after_a_bad_request(talk: Talk) -> None:
     assert talk.ask(do="state")["ok"]
 
 
-def test_the_lock_names_its_holder_and_goes_with_it(talk: Talk) -> None:
+def test_the_lock_names_its_holder_and_goes_with_it(talk: Talk, runner_file: Path) -> None:
     talk.hello(owner="ada on host one")
-    other = Talk(Path(talk.lock))
+    other = Talk(runner_file, Path(talk.lock))
     refused = other.hello()
     assert refused["kind"] == "busy"
     assert "ada on host one" in refused["message"]
@@ -155,32 +159,31 @@ def test_ends_on_sigterm_but_not_on_ctrl_c(talk: Talk, number: signal.Signals) -
 def test_reads_what_a_board_says_of_itself(tmp_path: Path) -> None:
     recorded = tmp_path / "meminfo"
     recorded.write_text("MemTotal:        3884368 kB\nMemAvailable:    3201234 kB\n")
-    text = runner.read_text(str(recorded))
-    assert runner.number_after("MemAvailable:", text) == 3201234
-    assert runner.number_after("SwapTotal:", text) is None
-    assert runner.read_text(str(tmp_path / "absent")) == ""
-    state = runner.read_state([0])
+    text = read_text(str(recorded))
+    assert number_after("MemAvailable:", text) == 3201234
+    assert number_after("SwapTotal:", text) is None
+    assert read_text(str(tmp_path / "absent")) == ""
+    state = read_state([0])
     assert set(state) >= {"governor", "mhz", "celsius", "throttled", "load", "free_bytes"}
 
 
-def test_runs_on_an_old_python(tmp_path: Path) -> None:
-    """The board's Python may be 3.9: no newer syntax, nothing but the standard library at import."""
-    source = Path(runner.__file__).read_text()
-    import ast
+MODULES = sorted(Path(latency.onboard.__file__).parent.glob("*.py"))
 
-    tree = ast.parse(source, feature_version=(3, 9))
-    imported = {
-        name.split(".")[0]
-        for node in ast.walk(tree)
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
-    assert imported <= set(sys.stdlib_module_names) | {"__future__"}
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+def test_runs_on_an_old_python(path: Path) -> None:
+    """The board's Python may be 3.9: no newer syntax, nothing but the standard library and its own at import."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 9))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            own = [node.module] if node.module else [alias.name for alias in node.names]
+            assert node.level == 1
+            assert {f"{name}.py" for name in own} <= {module.name for module in MODULES}
+    assert names <= set(sys.stdlib_module_names)
 
 
 def test_runs_a_model_file_with_its_weights_or_with_none(talk: Talk, tmp_path: Path) -> None:

@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 
-from latency import runner
 from latency.disturbance import spoiled
+from latency.onboard import procfs
+from latency.onboard.facts import read_facts
+from latency.onboard.heat import cpu_zones
+from latency.onboard.state import read_state
+from latency.onboard.work import stopped_s
 
 State = Callable[..., dict[str, Any]]
 
@@ -25,10 +29,10 @@ def state(recorded: Any, monkeypatch: pytest.MonkeyPatch) -> State:
 
     def read(name: str, cores: list[int]) -> dict[str, Any]:
         board = recorded(name)
-        monkeypatch.setattr(runner, "SYS", f"{board.root}/sys")
-        monkeypatch.setattr(runner, "PROC", f"{board.root}/proc")
+        monkeypatch.setattr(procfs, "SYS", f"{board.root}/sys")
+        monkeypatch.setattr(procfs, "PROC", f"{board.root}/proc")
         monkeypatch.setenv("PATH", board.environment["PATH"])
-        return runner.read_state(cores)
+        return read_state(cores)
 
     return read
 
@@ -45,7 +49,7 @@ def test_a_raspberry_pi(state: State) -> None:
 
 
 def test_only_the_clusters_used_are_told(state: State) -> None:
-    big, both = state("rk3588", [4, 5, 6]), runner.read_state([0, 7])
+    big, both = state("rk3588", [4, 5, 6]), read_state([0, 7])
     assert (big["limit_mhz"], both["limit_mhz"]) == ([2400] * 3, [1800, 2400])
     assert set(big["work"]["mhz_ticks"]) == {"policy4", "policy6"}
     assert set(both["work"]["mhz_ticks"]) == {"policy0", "policy6"}
@@ -88,9 +92,9 @@ def test_an_older_container_too(state: State, recorded: Any) -> None:
     stat.parent.mkdir(parents=True)
     stat.write_text("nr_periods 5\nnr_throttled 2\nthrottled_time 1500000000\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "SYS", f"{board.root}/sys")
-        patch.setattr(runner, "PROC", f"{board.root}/proc")
-        assert runner.stopped_s() == pytest.approx(1.5)
+        patch.setattr(procfs, "SYS", f"{board.root}/sys")
+        patch.setattr(procfs, "PROC", f"{board.root}/proc")
+        assert stopped_s() == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize("name", ["rpi4", "rk3588", "odroid-n2", "jetson-nano", "jetson-orin", "container"])
@@ -108,30 +112,33 @@ def test_a_throttled_board_has_no_good_pass(state: State) -> None:
 def test_state_and_facts_are_plain_json(state: State, recorded: Any) -> None:
     told = state("rk3588", [4])
     assert json.loads(json.dumps(told)) == told
-    facts = runner.read_facts([4])
+    facts = read_facts([4])
     assert facts["features"] == ["asimd", "asimdhp", "fphp", "asimddp"]
     assert facts["model"] == "Radxa ROCK 5B"
 
 
 def test_this_machine_counts_its_own_work() -> None:
     cores = sorted(os.sched_getaffinity(0))
-    before = runner.read_state(cores)["work"]
+    before = read_state(cores)["work"]
     while sum(os.times()[:2]) < before["own_s"] + 0.1:
         pass
-    after = runner.read_state(cores)["work"]
+    after = read_state(cores)["work"]
     assert after["own_s"] - before["own_s"] >= 0.1
     assert after["used_s"] - before["used_s"] >= 0.05  # the kernel may count in ticks
     assert after["clock_s"] > before["clock_s"]
 
 
 @pytest.mark.parametrize("name", ["rk3588", "container"])
-def test_an_old_python_reads_it_too(recorded: Any, name: str) -> None:
+def test_an_old_python_reads_it_too(recorded: Any, runner_file: Path, name: str) -> None:
     python = shutil.which("python3.9")
     done = subprocess.run([python or "-", "-V"], capture_output=True, check=False) if python else None
     if python is None or done is None or done.returncode != 0:
         pytest.skip("no Python 3.9 here")
-    code = "import json, runner; print(json.dumps([runner.read_state([4]), runner.read_facts([4])]))"
-    environment = {**recorded(name).environment, "PYTHONPATH": str(Path(runner.__file__).parent)}
+    code = (
+        "import json; from onboard.facts import read_facts; from onboard.state import read_state; "
+        "print(json.dumps([read_state([4]), read_facts([4])]))"
+    )
+    environment = {**recorded(name).environment, "PYTHONPATH": str(runner_file)}
     old, new = (
         json.loads(
             subprocess.run([each, "-c", code], env=environment, capture_output=True, check=True, timeout=60).stdout
@@ -156,10 +163,10 @@ def test_an_old_python_reads_it_too(recorded: Any, name: str) -> None:
     ],
 )
 def test_which_zones_are_the_cpus(kinds: list[str], chosen: list[int]) -> None:
-    assert runner.cpu_zones(kinds) == chosen
+    assert cpu_zones(kinds) == chosen
 
 
-def test_measuring_tells_the_state_before_and_after(tmp_path: Path, recorded: Any) -> None:
+def test_measuring_tells_the_state_before_and_after(tmp_path: Path, recorded: Any, runner_file: Path) -> None:
     """The firmware is asked once a measurement, not twice."""
     from latency.engines import get_engine
     from nas.graph import Graph
@@ -185,7 +192,7 @@ def test_measuring_tells_the_state_before_and_after(tmp_path: Path, recorded: An
         {"do": "measure", "names": ["n"], "runs": 2, "warm": 1},
     ]
     done = subprocess.run(
-        [sys.executable, runner.__file__],
+        [sys.executable, runner_file],
         input="".join(json.dumps(request) + "\n" for request in requests),
         capture_output=True,
         text=True,
