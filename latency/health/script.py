@@ -82,7 +82,7 @@ match($0, /\(.*\)/) {
     printf "%d %s\n", 100 * (spent - before[$1]) / ticks / WATCH, name
 }' | sort -rn | head -n 5 | while read -r line; do say busiest "$line"; done
 if command -v flock >/dev/null; then
-  for path in "$base/lightnas/lock" /tmp/lightnas-board.lock; do
+  for path in "$base/lightnas/lock" "${LIGHTNAS_BOARD_LOCK:-/tmp/lightnas-board.lock}"; do
     # Opened by the shell to read: flock would make it, which the kernel refuses on another account's file in /tmp.
     [ -f "$path" ] && [ ! -L "$path" ] && [ -r "$path" ] || continue
     ( flock -n 9 ) 9<"$path" || say holder "$(head -c 300 "$path" | tr '\n' ' ')"
