@@ -136,7 +136,9 @@ def _isolated(link: PatientLink, space: SearchSpace) -> dict[str, float]:
                 session.load("alone", model, timed=True)
                 [(_, found)] = session.measure(["alone"], runs=_ISOLATED_RUNS, warm=_ISOLATED_WARM)
                 session.unload(["alone"])
-            except (UnsupportedOp, RunnerCrashed):
+            except UnsupportedOp:
+                continue
+            except RunnerCrashed:
                 session.close()
                 session = link.open_session()
                 continue

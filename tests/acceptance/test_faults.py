@@ -38,7 +38,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     space = tmp_path_factory.mktemp("faults") / "tiny.yaml"
     space.write_text(SPACE)
     # So many passes only make the profile long enough for all the faults.
-    options = ["--space", space, "--passes", "40", "--longest-s", "12", "--faults", "9", "--json"]
+    options = ["--space", space, "--passes", "20", "--longest-s", "12", "--faults", "9", "--json"]
     done = subprocess.run(
         [sys.executable, SCRIPT, *options], capture_output=True, text=True, check=False, cwd=SCRIPT.parent
     )
