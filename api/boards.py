@@ -109,7 +109,7 @@ def _newest_table(store: Store, link: PatientLink) -> LatencyTable | None:
     now = None
     for summary in store.tables.list(board=link.board.name):
         table = store.tables.get(summary.digest)
-        if any(entry.estimated for entry in table.entries.values()):
+        if not table.provenance.complete:
             continue  # cut short: its own profile goes on from its passes
         if now is None:
             with link.open_session() as session:

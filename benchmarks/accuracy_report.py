@@ -49,7 +49,7 @@ _WEAK = """\
 
 def write_report() -> None:
     """Renders every section there are results for."""
-    parts = [_INTRO, *_accuracy(), *_promises(), *_minutes(), *_faults(), _WEAK]
+    parts = [_INTRO, *_accuracy(), *_refits(), *_promises(), *_minutes(), *_faults(), _WEAK]
     REPORT.write_text("\n".join(part.rstrip() + "\n" for part in parts))
 
 
@@ -98,6 +98,32 @@ def _accuracy() -> Iterable[str]:
         f"{r['profile']['seconds']:.0f} s"
         for r in found
     )
+
+
+def _refits() -> Iterable[str]:
+    found = load("refits-*.json")
+    if not found:
+        return
+    yield "## Coverage of the intervals"
+    yield (
+        "Cover networks and fresh ones in one measurement, fitted again and again on 48 of the fresh networks and "
+        "judged on the others: the share that lies in its 90 % interval, pooled, in the worst and the best fit; and the share "
+        "below its upper end, which should be 95 %."
+    )
+    yield _table(
+        ("board, engine, space", "fits × networks", "in the interval, %", "worst, best", "below its upper end, %"),
+        [
+            [
+                f"{r['board']}, {r['engine']}, {r['space']} at {r['resolution']}",
+                f"{r['refits']} × {r['nets']}",
+                f"**{r['coverage_pct']:.1f}**",
+                f"{r['lowest_pct']:.0f}, {r['highest_pct']:.0f}",
+                f"{r['below_pct']:.1f}",
+            ]
+            for r in found
+        ],
+    )
+    yield "\n".join(f"- `{r['command']}` ({r['date'][:10]})" for r in found)
 
 
 def _promises() -> Iterable[str]:

@@ -120,11 +120,12 @@ def _winners(
     table = _profile(link, space, passes, seed)
     predicted, upper = latency_model(table, space), latency_model(table, space, quantile=CONFIDENCE)
     chance = np.random.default_rng([seed, 1])
-    range_ms = np.percentile(predicted(space.sample(chance, _SAMPLES)), chance.uniform(*PERCENTILES, searches))
+    percentiles = chance.uniform(*PERCENTILES, searches)
+    range_ms = [float(v) for v in np.percentile(predicted(space.sample(chance, _SAMPLES)), percentiles)]
     found = []
     for number, limit in enumerate(range_ms):
-        budget = Budget("latency_ms", float(limit), upper)
-        naive = Budget("latency_ms", float(limit), predicted)
+        budget = Budget("latency_ms", limit, upper)
+        naive = Budget("latency_ms", limit, predicted)
         found.append(tuple(_search(recorded, b, trials, seed * 1000 + number) for b in (budget, naive)))
     graphs = [space.graph(row) for pair in found for row in pair]
     # Neighbours in the space tell how fast the board is today.
@@ -135,7 +136,7 @@ def _winners(
     return {
         "winners": [
             {
-                "limit_ms": float(limit),
+                "limit_ms": limit,
                 "predicted_ms": sure.predicted_ms,
                 "measured_ms": sure.measured_ms,
                 "kept": sure.measured_ms <= limit,

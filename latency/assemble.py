@@ -9,7 +9,7 @@ import numpy as np
 
 from latency.engines import Engine
 from latency.estimate import estimate_entries
-from latency.fit import Sampled, calibrate, fit_ops
+from latency.fit import Sampled, calibrate, drift_between, fit_ops
 from latency.table import Calibration, Entry, LatencyTable
 from nas.graph import Place
 
@@ -19,10 +19,17 @@ _FEWEST_SHARED = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """Networks with samples: with stamps, and whole (some of them both ways)."""
+    """Networks with samples.
+
+    Attributes:
+        cover: with stamps.
+        fresh: whole, some of them with stamps too.
+        raw: the fresh ones with the board's changes of speed still in their samples.
+    """
 
     cover: Sequence[Sampled]
     fresh: Sequence[Sampled]
+    raw: Sequence[Sampled]
 
 
 @dataclass(frozen=True)
@@ -74,4 +81,5 @@ def assemble(
     offset_ms = found.offset_ms if measured.cover else known.offset_ms * drift if known else 0.0
     prior = known.calibration.terms if known else None
     calibration = calibrate(engine, entries, offset_ms, measured.fresh, prior)
+    calibration = replace(calibration, drift_sigma=drift_between(measured.raw))
     return Assembled(entries, offset_ms, calibration, found.stamp_ms, len(timed.keys() - old.keys()))

@@ -44,7 +44,7 @@ _UNPACK: Final = (
 python=$1 target=$2 part=$2.part.$$; shift 2
 whole=yes
 for wheel in "$@"; do "$python" -m zipfile -e "$wheel" "$part" || whole=; done
-[ -n "$whole" ] && { [ -d "$target" ] || mv "$part" "$target"; } && say done yes
+[ -n "$whole" ] && sync && { [ -d "$target" ] || mv "$part" "$target"; } && sync && say done yes
 rm -rf "$part" "$@"
 """
 )

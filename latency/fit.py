@@ -130,7 +130,6 @@ def calibrate(
         split_half_pct=float(np.mean(halves)) * 100 if halves else None,
         terms=fitted.terms,
         residuals=tuple(float(r) for r in fitted.residuals),
-        drift_sigma=_drift(whole),
     )
 
 
@@ -143,16 +142,23 @@ def network_row(engine: Engine, entries: Mapping[str, Entry], graph: Graph) -> N
     return row
 
 
-def _drift(whole: Sequence[Sampled]) -> float:
-    """Standard deviation, over runners, of the log ratio their times have in common; 0 where there was but one."""
+def drift_between(whole: Sequence[Sampled]) -> float:
+    """How far the medians of two measurements lie apart because the board's speed differs from runner to runner.
+
+    Each is a median over several runners, so one that met a bad moment counts for little: the spread of the runners'
+    common log ratios is a median absolute deviation. 0 where there was but one runner.
+    """
     visits = np.bincount(np.concatenate([s.sessions for s in whole]))
     shifts = []
     for session in np.flatnonzero(visits >= _SHARE_OF_SESSION * visits.max()):
         ratios = [
             np.log(np.median(s.whole[at]) / np.median(s.whole)) for s in whole if (at := s.sessions == session).any()
         ]
-        shifts.append(np.median(ratios))
-    return float(np.std(shifts, ddof=1)) if len(shifts) > 1 else 0.0
+        shifts.append(float(np.median(ratios)))
+    if len(shifts) < 2:
+        return 0.0
+    spread = 1.4826 * float(np.median(np.abs(np.array(shifts) - np.median(shifts))))
+    return spread * float(np.sqrt(2 / len(shifts)))
 
 
 def _typical(times: NDArray[np.float64]) -> float:

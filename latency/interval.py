@@ -3,9 +3,9 @@
 The residuals are log(measured / predicted) of whole networks, each predicted without itself, so they hold everything
 that makes a prediction wrong on the day of the profile. A new network's log ratio is drawn from the same distribution:
 with n residuals of mean m and standard deviation s it lies below m + t(n - 1, q) · sqrt(s² (1 + 1/n) + d²) with
-probability q (a Student t prediction interval), where d is how far all times shift from one start of the runner to the
-next. An op that was estimated and not timed adds part of its own standard error, as if
-such errors went the same way in all ops: that is the safe side, and keeps the bound a sum over ops.
+probability q (a Student t prediction interval), where d is how far all times shift from one measurement to the next.
+An op that was estimated and not timed adds part of its own standard error, as if such errors went the same way in all
+ops: that is the safe side, and keeps the bound a sum over ops.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import numpy as np
 from latency.assemble import Measured, assemble
 from latency.board import Board
 from latency.cover import cover_space, isolated_graph
+from latency.detrend import detrend
 from latency.disturbance import Drift
 from latency.engines import Engine, EngineModel, get_engine
 from latency.errors import InvalidTable, LatencyError, RunnerCrashed
@@ -293,11 +294,11 @@ class Profiler:
         cover: Sequence[_Planned],
         command: str,
     ) -> Profile:
-        sampled = [_sampled(p, rounds.passes) for p in cover]
-        fresh = [_sampled(p, rounds.passes) for p in self._fresh if _ran(p, rounds)]
+        passes, fresh = detrend(rounds.passes), [p for p in self._fresh if _ran(p, rounds)]
         found = Measured(
-            cover=[s for s in sampled if s.timed.size],
-            fresh=[s for s in fresh if s.whole.size],
+            cover=[s for p in cover if (s := _sampled(p, passes)).timed.size],
+            fresh=[s for p in fresh if (s := _sampled(p, passes)).whole.size],
+            raw=[s for p in fresh if (s := _sampled(p, rounds.passes)).whole.size],
         )
         if len(found.fresh) < min(_FEWEST_WHOLE, len(self._fresh)):
             reasons = "; ".join(rounds.skipped.values())
@@ -312,17 +313,18 @@ class Profiler:
         old = self._known.provenance if self._known else None
         digest = hashlib.sha256(raw.encode()).hexdigest()
         mark = SpaceMark(self._space.name, self._space.digest)
-        passes = max((p.index + 1 for p in mine), default=0)
+        deepest = max((p.index + 1 for p in mine), default=0)
         seconds = sum(p.seconds for p in mine)
         provenance = Provenance(
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             command=command,
             spaces=tuple(dict.fromkeys([*(old.spaces if old else ()), mark])),
             networks=len(found.cover) + (old.networks if old else 0),
-            passes=passes,
+            passes=deepest,
             seconds=seconds + (old.seconds if old else 0.0),
             samples_sha256=hashlib.sha256(f"{old.samples_sha256}+{digest}".encode()).hexdigest() if old else digest,
             facts=facts,
+            complete=rounds.complete,
         )
         table = LatencyTable(identity, made.entries, made.offset_ms, made.calibration, provenance)
         here = {key: table.entries[key] for key in self._places if key in table.entries}
@@ -332,7 +334,7 @@ class Profiler:
             timed=made.timed,
             estimated=sum(entry.estimated for entry in here.values()),
             networks=len(found.cover),
-            passes=passes,
+            passes=deepest,
             seconds=seconds,
             spread_pct=float(np.median([e.spread for e in here.values() if not e.estimated] or [0.0])) * 100,
             stamp_us=made.stamp_ms * 1e3,

@@ -85,7 +85,7 @@ class Calibration:
         split_half_pct: the measurement's own noise on them; None if there was but one pass.
         terms: from an entry to its op's part.
         residuals: log(measured / predicted) of whole networks, each predicted without itself; intervals come from them.
-        drift_sigma: standard deviation of what all networks' log times shift by from one runner to the next.
+        drift_sigma: standard error of what all networks' log times shift by from one measurement to the next.
     """
 
     scale: float
@@ -117,7 +117,8 @@ class Provenance:
         passes: how often.
         seconds: of board time, earlier sittings included.
         samples_sha256: of the raw passes.
-        facts: what the board told of itself: CPU, system, C library, Python, memory, the engine's build.
+        facts: what the board told of itself: CPU, system, C library, Python, memory.
+        complete: whether everything planned was measured; nothing is built upon a table that was cut short.
     """
 
     date: str
@@ -128,6 +129,7 @@ class Provenance:
     seconds: float
     samples_sha256: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class LatencyTable:
         if self.version == 1:
             entries = {key: row[:3] for key, row in entries.items()}
             calibration = {k: v for k, v in calibration.items() if k not in _NEWER}
-            del provenance["facts"]
+            del provenance["facts"], provenance["complete"]
         return {
             "identity": asdict(self.identity),
             "entries": entries,
@@ -248,6 +250,12 @@ def _count(value: Any, name: str) -> int:
     return value
 
 
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be true or false")
+    return value
+
+
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a text")
@@ -303,4 +311,5 @@ def _provenance(value: Any, version: int) -> Provenance:
         seconds=_number(data["seconds"], "seconds"),
         samples_sha256=_text(data["samples_sha256"], "samples_sha256"),
         facts=_mapping(data["facts"]) if version > 1 else {},
+        complete=_flag(data["complete"], "complete") if version > 1 else True,
     )

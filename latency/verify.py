@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latency.board import Board
+from latency.detrend import detrend
 from latency.engines import get_engine
 from latency.errors import InvalidTable, RunnerCrashed
 from latency.fit import gather, split_half
@@ -31,8 +33,9 @@ class Verified:
     Attributes:
         predicted_ms: by the table.
         low_ms, high_ms: the 90 % interval of the prediction; None where the table tells none.
-        measured_ms: median of its interleaved runs, each after one that does not count.
-        p95_ms: 95th percentile of them.
+        measured_ms: median of its interleaved runs, each after one that does not count; the board's changes of speed
+            meanwhile are taken out where there are networks enough to see them.
+        p95_ms: 95th percentile of the runs as they were.
         error_pct: predicted against measured; positive: predicted too slow.
         noise_pct: how far the medians of every other run differ; None if there was but one run.
         runs: how many.
@@ -105,7 +108,11 @@ def verify(
         raise RunnerCrashed(
             f"{board.name}: {len(rounds.skipped)} network(s) could not be run: {'; '.join(rounds.skipped.values())}"
         )
-    return [_verified(p, gather(rounds.passes, name)[0] / 1e6) for p, name in zip(predicted, names, strict=True)]
+    steady = detrend(rounds.passes)
+    return [
+        _verified(p, gather(steady, name)[0] / 1e6, gather(rounds.passes, name)[0] / 1e6)
+        for p, name in zip(predicted, names, strict=True)
+    ]
 
 
 def common_scale(results: Sequence[Verified]) -> float:
@@ -117,7 +124,7 @@ def _predicted(table: LatencyTable, graph: Graph) -> Prediction | float:
     return predict_interval(table, graph, CONFIDENCE) if has_intervals(table) else predict(table, graph)
 
 
-def _verified(predicted: Prediction | float, runs_ms: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Verified:
+def _verified(predicted: Prediction | float, runs_ms: NDArray[np.float64], raw_ms: NDArray[np.float64]) -> Verified:
     low, high = (predicted.low_ms, predicted.high_ms) if isinstance(predicted, Prediction) else (None, None)
     predicted_ms = predicted.ms if isinstance(predicted, Prediction) else predicted
     measured_ms = float(np.median(runs_ms))
@@ -126,7 +133,7 @@ def _verified(predicted: Prediction | float, runs_ms: np.ndarray[tuple[int], np.
         low_ms=low,
         high_ms=high,
         measured_ms=measured_ms,
-        p95_ms=float(np.percentile(runs_ms, 95)),
+        p95_ms=float(np.percentile(raw_ms, 95)),
         error_pct=(predicted_ms / measured_ms - 1) * 100,
         noise_pct=split_half(runs_ms) * 100 if len(runs_ms) > 1 else None,
         runs=len(runs_ms),

@@ -162,6 +162,7 @@ class Visitor:
                 batch = [*watch, *(name for name in left if name not in watch)]
                 for name, found in self.session.measure(batch, runs=repeats, warm=warm) if batch else ():
                     got[name] = found
+                    self._strikes.pop(name, None)  # it runs: the deaths were not its doing
                     self._worked["measure"], self._losses = True, 0
                     self._on_visit()
                     if name == self.sentinel:

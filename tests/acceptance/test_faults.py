@@ -69,5 +69,6 @@ def test_the_table_is_that_of_a_quiet_profile(result: dict[str, Any]) -> None:
     for compared in [*result["disturbed"]["against_undisturbed"], *result["undisturbed"]["against_each_other"]]:
         assert compared["ops"] in ops
         assert compared["apart"] == 0, compared
+        assert abs(compared["shift_us"]) < 2, compared
     assert result["crashing_engine"]["ops"] in ops
     assert result["crashing_engine"]["networks_skipped"] >= 1

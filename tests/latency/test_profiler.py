@@ -362,6 +362,7 @@ def test_when_time_is_up_the_rest_is_estimated_and_the_same_plan_goes_on(
         with contextlib.suppress(LatencyError):
             short = Profiler(BOARD, here, space).run(done=list(saved), on_pass=saved.append, time_limit_s=0.2)
     assert not short.complete
+    assert not short.table.provenance.complete
     assert 0 < short.estimated < short.ops == len(keys_of(space))
     guessed = [entry for entry in short.table.entries.values() if entry.estimated]
     assert len(guessed) == short.estimated
@@ -373,6 +374,7 @@ def test_when_time_is_up_the_rest_is_estimated_and_the_same_plan_goes_on(
     monkeypatch.setattr("latency.rounds.WANTED_S", 0.0)
     whole = Profiler(BOARD, here, space).run(done=list(saved), on_pass=saved.append)
     assert whole.complete
+    assert whole.table.provenance.complete
     assert whole.estimated == 0
     visits = [(p.index, name) for p in saved for name in p.runs]
     assert len(visits) == len(set(visits))
