@@ -1,8 +1,8 @@
 """Coverage of the intervals themselves: many fits of one measurement, judged on networks each of them did not see.
 
 Cover networks and fresh ones run interleaved in one measurement. Each re-fit takes 48 of the fresh networks for terms
-and residuals, and the others, hundreds, are counted: how many lie in their 90 % interval. What a board drifts by between
-two measurements is left out on both sides; `latency_promises.py` has it in.
+and residuals, and the others, hundreds, are counted: how many lie in their 90 % interval. What a board drifts by from
+one measurement to another is left out on both sides; `latency_promises.py` has it in.
 
     python benchmarks/latency_refits.py --space light-nas --resolution 96 --nets 300 --refits 10
 """
