@@ -107,8 +107,8 @@ def _refits() -> Iterable[str]:
     yield "## Coverage of the intervals"
     yield (
         "Cover networks and fresh ones in one measurement, fitted again and again on 48 of the fresh networks and "
-        "judged on the others: the share that lies in its 90 % interval, pooled, in the worst and the best fit; and the "
-        "share below its upper end, which should be 95 %."
+        "judged on the others: the share that lies in its 90 % interval, pooled, in the worst and the best fit; and "
+        "the share below its upper end, which should be 95 %."
     )
     yield _table(
         ("board, engine, space", "fits × networks", "in the interval, %", "worst, best", "below its upper end, %"),
