@@ -160,7 +160,7 @@ def profile(
                 plan = plan_profile(store, link, built, passes=passes, seed=seed, fresh=fresh, fresh_networks=networks)
                 new = plan.profiler.new_ops
                 known = "" if plan.known is None else f"; {new} ops are new to table {plan.known.digest[:12]}"
-                resumed = f", {plan.passes_done} saved pieces resumed" if plan.passes_done else ""
+                resumed = f", {plan.passes_done} saved passes resumed" if plan.passes_done else ""
                 say(f"{built.name} on {board}: {plan.profiler.networks} networks a pass{resumed}{known}")
                 result = run_profile(
                     store,

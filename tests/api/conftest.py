@@ -94,7 +94,7 @@ def nas(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[i
 @pytest.fixture
 def environment(home: Path) -> dict[str, str]:
     """For real `nas` processes."""
-    return {**os.environ, "LIGHTNAS_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "LIGHTNAS_HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
