@@ -181,7 +181,7 @@ def _check_answers(client: httpx.Client, digest: str) -> None:
     assert client.get(f"{api}/spaces/{MACRO}").json()["size"] == 6561
     first = {"encoding": "0,0,0,0,0,0,0,0", "flops": 7713280, "params": 387882}
     priced = client.post(f"{api}/spaces/{MACRO}/price", json={"encodings": [first["encoding"]]})
-    assert priced.json() == [{**first, "latency_ms": None}]
+    assert priced.json() == [{**first, "latency_ms": None, "low_ms": None, "high_ms": None}]
     priced = client.post(f"{api}/spaces/{MACRO}/price", json={"encodings": [first["encoding"]], "table": digest[:8]})
     assert priced.json()[0]["latency_ms"] > 0
     boards = client.get(f"{api}/boards")

@@ -294,7 +294,7 @@ def test_max_seconds_and_ctrl_c_stop_after_a_checkpoint_and_go_on(
     calm, cut = in_folder(tmp_path, "calm"), in_folder(tmp_path, "cut")
     toy.build_search(calm, "annealing", 2, 5).run()
     assert (
-        toy.build_search(cut, "annealing", 2, 5, options={"seconds": 0.4}, max_seconds=1.0).run().stopped
+        toy.build_search(cut, "annealing", 2, 5, options={"seconds": 1.0}, max_seconds=2.5).run().stopped
         is Stopped.TIME
     )
     running = [t for t in toy.FileTrialLog(cut / "trials.jsonl").load() if t.state is TrialState.RUNNING]
