@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ _BATCHES = (2, 32, 512, 8192)  # rows drawn at a time before the set is walked t
 _ENUMERABLE = 300_000  # networks that are walked through to the last one for an exactly uniform sample
 _DEAD_ENDS = 5_000_000  # partial networks visited at most, where several budgets can make dead ends
 _LEVEL = 65_536  # rows examined at most per gene distance
+_DRAWN = 256  # rows drawn at a gene distance before all rows at that distance are examined
 
 
 class Candidates:
@@ -61,7 +62,7 @@ class Candidates:
             SpaceExhausted: there is none left.
         """
         for size in _BATCHES:
-            x = self.feasible.draw(rng, size)
+            x = self.feasible.propose(rng, size)
             fresh = np.flatnonzero(self.fresh(x))
             if len(fresh):
                 return np.asarray(x[fresh[0]])
@@ -81,7 +82,8 @@ class Candidates:
     def near(self, row: Encoding, rng: np.random.Generator) -> Encoding:
         """A fresh row (genes,) that differs from `row` in as few genes as possible, at least one.
 
-        At distance 1 the gene is uniform among those that can change, then its value; further away the row is
+        At distance 1 the gene is uniform among those that can change, then its value. Further away some rows are
+        drawn first, uniform in the set of changed genes, then in their values; if none of them is fresh, the row is
         uniform among those examined: all at that distance or, from `_LEVEL` rows on, those around the rows of the
         smallest violation. Beyond the last distance: anywhere.
 
@@ -92,14 +94,24 @@ class Candidates:
         Raises:
             SpaceExhausted: there is none left.
         """
-        for distance, x in enumerate(self._widening(row, rng), start=1):
-            fresh = np.flatnonzero(self.fresh(x))
-            if not len(fresh):
-                continue
-            if distance == 1:
-                changed = (x[fresh] != row).argmax(axis=1)
-                fresh = fresh[changed == rng.choice(np.unique(changed))]
-            return np.asarray(x[rng.choice(fresh)])
+        level = self.space.neighbours(row)
+        fresh = np.flatnonzero(self.fresh(level))
+        if len(fresh):
+            changed = (level[fresh] != row).argmax(axis=1)
+            return np.asarray(level[rng.choice(fresh[changed == rng.choice(np.unique(changed))])])
+        branch, complete = max(1, len(level)), True
+        for distance in range(2, len(row) + 1):
+            found = self._first_fresh(self._at_distance(row, distance, rng))
+            if found is not None:
+                return found
+            room = max(1, _LEVEL // branch)
+            if len(level) > room:
+                order = np.lexsort((rng.random(len(level)), self.feasible.violation(level)))
+                level, complete = level[order[:room]], False
+            level = self._one_further(row, level, complete)
+            found = self._first_fresh(level[rng.permutation(len(level))])
+            if found is not None:
+                return found
         return self.sample(rng)
 
     # Parts -----------------------------------------------------------------------------------------------------
@@ -108,29 +120,39 @@ class Candidates:
         flat, width = self.space.compiled.canonical(x).tobytes(), x.shape[1]
         return [flat[i : i + width] for i in range(0, len(flat), width)]
 
-    def _widening(self, row: Encoding, rng: np.random.Generator) -> Iterator[Encodings]:
-        """Rows at gene distance 1, 2, 3, … from `row`."""
-        level = self.space.neighbours(row)
-        branch = len(level)
-        yield level
-        for _ in range(len(row) - 1):
-            room = max(1, _LEVEL // branch)
-            if len(level) > room:
-                order = np.lexsort((rng.random(len(level)), self.feasible.violation(level)))
-                level = level[order[:room]]
-            level = self._one_further(row, level)
-            yield level
+    def _first_fresh(self, x: Encodings) -> Encoding | None:
+        """The first fresh row of x (n, genes), or None."""
+        for start in range(0, len(x), _DRAWN):
+            part = x[start : start + _DRAWN]
+            fresh = np.flatnonzero(self.fresh(part))
+            if len(fresh):
+                return np.asarray(part[fresh[0]])
+        return None
 
-    def _one_further(self, row: Encoding, level: Encodings) -> Encodings:
-        """The distinct rows that change one more gene of `row` than those of `level` (n, genes) do."""
+    def _at_distance(self, row: Encoding, distance: int, rng: np.random.Generator) -> Encodings:
+        """`_DRAWN` rows that differ from `row` in `distance` genes."""
+        genes = rng.random((_DRAWN, len(row))).argsort(axis=1)[:, :distance]
+        choices = self.space.cardinalities[genes]
+        x = np.repeat(row[None], _DRAWN, axis=0)
+        x[np.arange(_DRAWN)[:, None], genes] = (row[genes] + rng.integers(1, choices)) % choices
+        return x
+
+    def _one_further(self, row: Encoding, level: Encodings, complete: bool) -> Encodings:
+        """The distinct rows that change one more gene of `row` than those of `level` (n, genes) do.
+
+        Where `level` is complete, each of them is met by its last changed gene; else duplicates are looked for.
+        """
+        last = len(row) - 1 - (level != row)[:, ::-1].argmax(axis=1)
         parts = []
         for gene, choices in enumerate(self.space.cardinalities):
-            same = level[level[:, gene] == row[gene]]
+            same = level[last < gene if complete else level[:, gene] == row[gene]]
             others = np.array([v for v in range(choices) if v != row[gene]], dtype=np.uint8)
             x = np.repeat(same, len(others), axis=0)
             x[:, gene] = np.tile(others, len(same))
             parts.append(x)
         rows = np.ascontiguousarray(np.concatenate(parts))
+        if complete:
+            return rows
         _, first = np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_index=True)
         return np.asarray(rows[first])
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.graph import Graph, Op, Place, Shape, Tensor
+from nas.rows import RowPlan
 
 if TYPE_CHECKING:
     from nas.space import SearchSpace
@@ -64,13 +66,6 @@ class CompiledSite:
         """Rows of the tables."""
         return len(self.shapes) * self.choices
 
-    def choice(self, x: NDArray[np.uint8]) -> Ints:
-        """(n,) choice index of each encoding."""
-        out = np.zeros(len(x), dtype=np.intp)
-        for r in self.reads:
-            out += (r.value_of * r.weight)[x[:, r.gene]]
-        return out
-
     def sums(self, prices: NDArray[np.float64]) -> NDArray[np.float64]:
         """(rows,) sum of the prices per row; prices is (places,)."""
         each = prices[self.places]
@@ -105,30 +100,18 @@ class CompiledSpace:
     places: tuple[Place, ...]
     sites: tuple[CompiledSite, ...]
 
-    def start(self, x: NDArray[np.uint8]) -> Ints:
-        """(n,) index of the input shape."""
-        gene = self.space.input_gene
-        return x[:, gene].astype(np.intp) if gene is not None else np.zeros(len(x), dtype=np.intp)
+    @cached_property
+    def plan(self) -> RowPlan:
+        """How encodings become rows of the tables, and sums over them."""
+        return RowPlan(self)
 
     def site_rows(self, x: NDArray[np.uint8]) -> Ints:
         """(n, sites) row of each site's tables."""
-        shape = self.start(x)
-        out = np.empty((len(x), len(self.sites)), dtype=np.intp)
-        for s, site in enumerate(self.sites):
-            row = shape * site.choices + site.choice(x)
-            out[:, s] = row
-            shape = site.next_shape[row]
-        return out
+        return self.plan.site_rows(x)
 
     def canonical(self, x: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(n, genes) the representative of each row's network."""
-        out = x.copy()
-        shape = self.start(x)
-        for site in self.sites:
-            row = shape * site.choices + site.choice(x)
-            site.write(out, site.canonical[row])
-            shape = site.next_shape[row]
-        return out
+        return self.plan.canonical(x)
 
     def path_to(self, site: int, row: int) -> NDArray[np.uint8]:
         """Some encoding whose site `site` is at `row`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from nas.errors import MissingOps
 from nas.graph import Place
+from nas.rows import Fused
 from nas.space import Encoding, Encodings, SearchSpace
 
 Price = Callable[[Place], float | None]
 
 
 class CostModel:
-    """``y = offset + scale · Σ_s T_s[row_s(x)]``: one gather and one sum per site, whatever the batch.
+    """``y = offset + scale · Σ_s T_s[row_s(x)]`` for whole batches (`nas.rows`).
 
     Args:
         space: whose encodings are priced.
@@ -75,24 +76,22 @@ class CostModel:
 
     def __call__(self, x: Encodings) -> NDArray[np.float64]:
         """(n,) cost of each valid row of x (n, genes)."""
-        compiled = self.space.compiled
-        shape = compiled.start(x)
-        total = np.zeros(len(x))
-        for site, table in zip(compiled.sites, self.tables, strict=True):
-            row = shape * site.choices + site.choice(x)
-            total += table[row]
-            shape = site.next_shape[row]
-        return self.offset + self.scale * total
+        return costs([self], x)[0]
 
     def one(self, x: Encoding) -> float:
         """The cost of a single row (genes,)."""
         return float(self(np.asarray(x, dtype=np.uint8)[None])[0])
 
     @cached_property
+    def _fused(self) -> Fused:
+        return self.space.compiled.plan.fuse(self.tables)
+
+    @cached_property
     def _extremes(self) -> tuple[tuple[float, Encoding], tuple[float, Encoding]]:
-        low, argmin = self.space.compiled.best(self.tables)
-        high, argmax = self.space.compiled.best([-t for t in self.tables])
-        return (self.offset + self.scale * low, argmin), (self.offset - self.scale * high, argmax)
+        # The value is the row's price as `__call__` sums it: a budget of exactly the minimum then allows that row.
+        _, argmin = self.space.compiled.best(self.tables)
+        _, argmax = self.space.compiled.best([-t for t in self.tables])
+        return (self.one(argmin), argmin), (self.one(argmax), argmax)
 
     def minimum(self) -> tuple[float, Encoding]:
         """The exact smallest cost in the space and an encoding that has it."""
@@ -101,6 +100,14 @@ class CostModel:
     def maximum(self) -> tuple[float, Encoding]:
         """The exact largest cost in the space and an encoding that has it."""
         return self._extremes[1]
+
+
+def costs(models: Sequence[CostModel], x: Encodings) -> list[NDArray[np.float64]]:
+    """Per model of one space (n,) the costs of valid rows x (n, genes); the rows are looked up once for all models."""
+    if not models:
+        return []
+    sums = models[0].space.compiled.plan.sums([m._fused for m in models], x)
+    return [m.offset + m.scale * total for m, total in zip(models, sums, strict=True)]
 
 
 def flops_model(space: SearchSpace) -> CostModel:

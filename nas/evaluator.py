@@ -55,10 +55,13 @@ class Evaluator(ABC):
     Attributes:
         name: the name it is registered under.
         isolated: True if a trial wants a process of its own (a training); False for a look-up.
+        steps: how many steps (epochs) an evaluation reports, each with `val_accuracy`; 0: none, then a search with it
+            has no rungs.
     """
 
     name: str
     isolated: bool = True
+    steps: int = 0
 
     @abstractmethod
     def evaluate(self, architecture: Architecture, *, seed: int, workdir: Path, report: Report) -> Evaluation:
@@ -69,7 +72,10 @@ class Evaluator(ABC):
             seed: decides all randomness; the same seed gives the same accuracy on the same build and CPU.
             workdir: a folder of this trial; a checkpoint found there is resumed, to the identical result. It
                 exists if `isolated`; a look-up that wants it makes it (100 000 look-ups need no 100 000 folders).
-            report: called after each step; may be ignored.
+            report: called after each step, when its checkpoint is safe; may be ignored where `steps` is 0. A resumed
+                evaluation first reports the steps before the checkpoint again, with the same metrics: if the process
+                was killed before it was decided at a step whether to go on, that is decided now. What `report` raises
+                ends the evaluation: let it pass.
 
         Raises:
             EvaluationError: this architecture cannot be judged; the trial is told as failed.

@@ -33,12 +33,22 @@ _LOG_TAIL = 2_000  # bytes of a dead process's output that are searched for its 
 
 @dataclass(frozen=True)
 class Task:
-    """One trial to evaluate: its number, choice indices, the evaluation's seed and its own folder."""
+    """One trial to evaluate: number, choice indices, the evaluation's seed, its own folder, where it must stop."""
 
     number: int
     encoding: tuple[int, ...]
     seed: int
     workdir: Path
+    stop_below: Mapping[str, float | None] = field(default_factory=dict)
+
+    def message(self) -> dict[str, Any]:
+        """What a slot is told of it; JSON types."""
+        return {
+            "encoding": list(self.encoding),
+            "seed": self.seed,
+            "workdir": str(self.workdir),
+            "stop_below": dict(self.stop_below),
+        }
 
 
 @dataclass(frozen=True)
@@ -51,11 +61,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial's evaluation ended: with a result, or with the reason why it failed."""
+    """How a trial's evaluation ended: with a result, or with the reason why it failed.
+
+    `pruned_at` is the step at which it was stopped at a rung; the result is then that of this step.
+    """
 
     number: int
     result: Evaluation | str
     seconds: float
+    pruned_at: int | None = None
 
 
 Report = Step | Outcome
@@ -110,8 +124,7 @@ class InlineExecutor(Executor):
         if not self._tasks:
             return []
         task, messages, started = self._tasks.popleft(), list[dict[str, Any]](), time.monotonic()
-        job = {"encoding": task.encoding, "seed": task.seed, "workdir": str(task.workdir)}
-        messages.append(evaluate(self.evaluator, self.space, job, messages.append))
+        messages.append(evaluate(self.evaluator, self.space, task.message(), messages.append))
         return [_report(task.number, m, time.monotonic() - started) for m in messages]
 
     def cancel(self, number: int) -> None:
@@ -236,7 +249,7 @@ class ProcessExecutor(Executor):
         slot.attempts += 1
         if slot.process is None:
             slot.process = self._spawn(slot)
-        self._send(slot.process, {"encoding": list(task.encoding), "seed": task.seed, "workdir": str(task.workdir)})
+        self._send(slot.process, task.message())
 
     def _spawn(self, slot: _Slot) -> subprocess.Popen[bytes]:
         self.workdir.mkdir(parents=True, exist_ok=True)
@@ -329,7 +342,7 @@ def _report(number: int, message: dict[str, Any], seconds: float) -> Report:
         return Step(number, Progress(message["step"], message["steps"], message["metrics"]))
     if "failed" in message:
         return Outcome(number, str(message["failed"]), seconds)
-    return Outcome(number, Evaluation(message["accuracy"], message["extras"]), seconds)
+    return Outcome(number, Evaluation(message["accuracy"], message["extras"]), seconds, message.get("pruned_at"))
 
 
 def build_executor(

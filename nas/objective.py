@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.cost import CostModel
+from nas.cost import CostModel, costs
 from nas.errors import ImpossibleBudget
 from nas.space import Encodings
 
@@ -79,6 +79,6 @@ Reward = HardReward | SoftReward
 def inside(budgets: Sequence[Budget], x: Encodings) -> NDArray[np.bool_]:
     """(n,) True where every budget allows the row."""
     ok = np.ones(len(x), dtype=np.bool_)
-    for budget in budgets:
-        ok &= budget.allows(x)
+    for budget, cost in zip(budgets, costs([b.cost for b in budgets], x), strict=True):
+        ok &= cost <= budget.limit
     return ok

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,20 +16,26 @@ from nas.errors import InvalidEncoding, SearchError, SpaceExhausted
 from nas.evaluator import Progress
 from nas.executor import Executor, Outcome, Report, Step, Task
 from nas.objective import Budget, HardReward, Reward
+from nas.rungs import Ladder, Rungs
 from nas.space import Encoding, SearchSpace
-from nas.strategy import Role, Strategy, seed32
+from nas.strategy import Beliefs, Role, Strategy, seed32
 from nas.trial import Trial, TrialLog, TrialState
 
 HOPELESS = 5  # failures, and no success ever, after which a search gives up
 GRACE_S = 60.0  # for a running trial to reach its next checkpoint when the search is stopped
+_BELIEFS = 3  # trials whose expected regrets are averaged
 _TICK_S = 0.5  # how often a stop is looked for
 
 
 class Stopped(StrEnum):
-    """Why a search ended. All but the first two can be continued from the log."""
+    """Why a search ended: its trials are made, nothing is left to try, or it is sure enough of its result.
+
+    All but these three can be continued from the log.
+    """
 
     DONE = "done"
     EXHAUSTED = "exhausted"
+    SURE = "sure"
     TIME = "time"
     STOPPED = "stopped"
     INTERRUPTED = "interrupted"
@@ -51,7 +59,7 @@ class TrialStep:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial is complete or failed, and in the log."""
+    """A trial is complete, pruned or failed, and in the log."""
 
     trial: Trial
 
@@ -65,17 +73,21 @@ class SearchResult:
 
     Attributes:
         trials: in the log, running ones included.
-        complete: with an accuracy.
-        failed: without.
+        complete: evaluated to the end.
+        pruned: stopped at a rung.
+        failed: without an accuracy.
         best: the complete trial of the highest reward, the earliest of equals; None if there is none.
+        beliefs: what the strategy thinks of it in the end, if it thinks.
         stopped: why it ended.
         seconds: of this process.
     """
 
     trials: int
     complete: int
+    pruned: int
     failed: int
     best: Trial | None
+    beliefs: Beliefs | None
     stopped: Stopped
     seconds: float
 
@@ -96,6 +108,10 @@ class Search:
         budgets: checked once more before a trial exists.
         costs: metric -> model, noted with each trial.
         reward: of accuracy and costs.
+        stop_when: no further trial once the strategy expects to be so little below the best network of all, in units
+            of reward (`Strategy.beliefs`).
+        rungs: where the worse trials are stopped; by default nowhere. The evaluator must report those steps
+            (`Rungs.check`).
         parallel: trials in flight.
         seed: of the evaluations, with the trial's number.
         workdir: a folder `N` below it belongs to trial N.
@@ -117,6 +133,8 @@ class Search:
         budgets: Sequence[Budget] = (),
         costs: Mapping[str, CostModel] | None = None,
         reward: Reward | None = None,
+        stop_when: float | None = None,
+        rungs: Rungs | None = None,
         parallel: int = 1,
         seed: int = 0,
         on_event: Callable[[SearchEvent], None] = lambda event: None,
@@ -132,12 +150,15 @@ class Search:
         self.costs = {b.metric: b.cost for b in budgets} | dict(costs or {})
         self._on_event, self._should_stop = on_event, should_stop
         self._max_seconds, self._grace_s = max_seconds, grace_s
+        self._stop_when = stop_when
+        self._expected_regrets: deque[float] = deque(maxlen=_BELIEFS)
         self._asked = 0  # the next trial to ask for
         self._told = 0  # the next trial to tell
         self._running: dict[int, Trial] = {}
         self._finished: dict[int, Trial] = {}  # in the log, not yet told
+        self._ladder = Ladder(rungs or Rungs())  # knows what the strategy knows
         self._best: Trial | None = None
-        self._complete = self._failed = self._failed_here = 0
+        self._complete = self._pruned = self._failed = self._failed_here = 0
 
     def run(self) -> SearchResult:
         """Search; returns when the trials are made, nothing is left to try, or it was stopped (Ctrl-C included).
@@ -156,10 +177,11 @@ class Search:
                 self._absorb(self.executor.stop(self._grace_s))
         finally:
             self.executor.close()
-        if self._failed and not self._complete and stopped in (Stopped.DONE, Stopped.EXHAUSTED):
+        if self._failed and not self._complete and stopped in (Stopped.DONE, Stopped.EXHAUSTED, Stopped.SURE):
             raise self._hopeless()
         seconds = time.monotonic() - started
-        return SearchResult(self._asked, self._complete, self._failed, self._best, stopped, seconds)
+        counts = (self._asked, self._complete, self._pruned, self._failed)
+        return SearchResult(*counts, self._best, self.strategy.beliefs(self._asked), stopped, seconds)
 
     # Parts -----------------------------------------------------------------------------------------------------
 
@@ -167,17 +189,20 @@ class Search:
         self._replay()
         for trial in self._running.values():
             self._submit(trial, resumed=True)
-        exhausted = False
+        ended: Stopped | None = None
         while True:
             if self._max_seconds is not None and time.monotonic() - started >= self._max_seconds:
                 return Stopped.TIME
             if self._should_stop():
                 return Stopped.STOPPED
-            while not exhausted and self._asked < self.trials and self._may_ask():
-                exhausted = not self._propose()
+            while ended is None and self._asked < self.trials and self._may_ask():
+                if self._sure():
+                    ended = Stopped.SURE
+                elif not self._propose():
+                    ended = Stopped.EXHAUSTED
             if not self._running:
                 self._tell_through(self._asked - 1)
-                return Stopped.EXHAUSTED if exhausted else Stopped.DONE
+                return ended or Stopped.DONE
             self._absorb(self.executor.wait(_TICK_S))
 
     def _replay(self) -> None:
@@ -191,6 +216,7 @@ class Search:
                 raise SearchError(f"trial {trial.number} of the log is not of this space: {e}") from e
             self._tell_through(trial.number - self.parallel)
             self.strategy.restore(trial)
+            self._believed(trial)
             self._asked += 1
             if trial.state is TrialState.RUNNING:
                 self._running[trial.number] = trial
@@ -199,7 +225,9 @@ class Search:
 
     def _tell_through(self, last: int) -> None:
         while self._told <= last and self._told in self._finished:
-            self.strategy.tell(self._finished.pop(self._told))
+            trial = self._finished.pop(self._told)
+            self.strategy.tell(trial)
+            self._ladder.tell(trial)
             self._told += 1
 
     def _may_ask(self) -> bool:
@@ -216,12 +244,23 @@ class Search:
             return False
         self._check_budgets(number, row)
         costs = {metric: model.one(row) for metric, model in self.costs.items()}
-        trial = Trial(number, tuple(row.tolist()), costs=costs, attrs=self.strategy.attrs(number))
+        attrs, stop_below = self.strategy.attrs(number), self._ladder.stop_below()
+        trial = Trial(number, tuple(row.tolist()), costs=costs, attrs=attrs, stop_below=stop_below)
         self.log.started(trial)
+        self._believed(trial)
         self._asked += 1
         self._running[number] = trial
         self._submit(trial, resumed=False)
         return True
+
+    def _believed(self, trial: Trial) -> None:
+        """What the strategy expected when it proposed the trial; logged with it, so a resumed search stops there."""
+        self._expected_regrets.append(float(trial.attrs.get("expected_regret", math.inf)))
+
+    def _sure(self) -> bool:
+        """Whether the strategy expects to miss no more than was asked; one belief rests on few drawn functions."""
+        regrets = self._expected_regrets
+        return self._stop_when is not None and len(regrets) == _BELIEFS and sum(regrets) / _BELIEFS <= self._stop_when
 
     def _check_budgets(self, number: int, row: Encoding) -> None:
         for budget in self.budgets:
@@ -234,7 +273,8 @@ class Search:
     def _submit(self, trial: Trial, *, resumed: bool) -> None:
         seed = seed32(self.seed, trial.number, Role.EVALUATE)
         self._on_event(TrialStarted(trial, resumed))
-        self.executor.submit(Task(trial.number, trial.encoding, seed, self.workdir / str(trial.number)))
+        folder = self.workdir / str(trial.number)
+        self.executor.submit(Task(trial.number, trial.encoding, seed, folder, trial.stop_below))
 
     def _absorb(self, reports: Sequence[Report]) -> None:
         for report in reports:
@@ -249,7 +289,10 @@ class Search:
             trial = trial.failed(result, outcome.seconds)
         else:
             reward = self.reward(result.accuracy, trial.costs)
-            trial = trial.complete(result.accuracy, reward, outcome.seconds, result.extras)
+            if outcome.pruned_at is None:
+                trial = trial.complete(result.accuracy, reward, outcome.seconds, result.extras)
+            else:
+                trial = trial.pruned(result.accuracy, reward, outcome.pruned_at, outcome.seconds, result.extras)
         self.log.finished(trial)
         del self._running[trial.number]
         self._note(trial)
@@ -264,6 +307,9 @@ class Search:
         if trial.state is TrialState.FAILED:
             self._failed += 1
             self._last_error = trial.error
+            return
+        if trial.state is TrialState.PRUNED:
+            self._pruned += 1
             return
         self._complete += 1
         if self._best is None or _rank(trial) > _rank(self._best):

@@ -1,8 +1,9 @@
 """A process that evaluates one trial after the other: `python -m nas.slot`, started by nas.executor.
 
-JSON lines. In: first {"space", "evaluator", "options", "parent"}, then {"encoding", "seed", "workdir"} a trial.
-Out: {"ready"}; per trial any number of {"step", "steps", "metrics"} and one of {"accuracy", "extras"},
-{"failed": why this architecture cannot be judged}, {"fatal": why no trial can}.
+JSON lines. In: first {"space", "evaluator", "options", "parent"}, then {"encoding", "seed", "workdir", "stop_below"}
+a trial. Out: {"ready"}; per trial any number of {"step", "steps", "metrics"} and one of {"accuracy", "extras"}, the
+same with {"pruned_at"} if it was stopped at a rung, {"failed": why this architecture cannot be judged},
+{"fatal": why no trial can}.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, TextIO
 from nas.errors import EvaluationError, LightnasError
 from nas.evaluator import Architecture, Evaluator, Progress
 from nas.evaluators import build_evaluator
+from nas.rungs import Climb, Stop
 from nas.space import SearchSpace
 from nas.spaces.recipe import SpaceSpec
 
@@ -32,15 +34,21 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def evaluate(evaluator: Evaluator, space: SearchSpace, task: dict[str, Any], send: Send) -> dict[str, Any]:
     """The message that ends a trial: an accuracy, {"failed"} or {"fatal"}; `send` gets those of the steps."""
+    climb = Climb(task["stop_below"], evaluator.name)
 
     def report(progress: Progress) -> None:
         send({"step": progress.step, "steps": progress.steps, "metrics": dict(progress.metrics)})
+        climb.hear(progress)
 
     workdir = Path(task["workdir"])
     try:
         found = evaluator.evaluate(
             Architecture(space, tuple(task["encoding"])), seed=task["seed"], workdir=workdir, report=report
         )
+        climb.finish()
+    except Stop:
+        reached, step = climb.reached, climb.stopped_at
+        return {"accuracy": reached[str(step)], "extras": {"rungs": reached}, "pruned_at": step}
     except EvaluationError as e:
         return {"failed": str(e)}
     except LightnasError as e:  # data, plug-ins: the next trial would meet the same
@@ -51,7 +59,8 @@ def evaluate(evaluator: Evaluator, space: SearchSpace, task: dict[str, Any], sen
         return {"failed": f"{type(e).__name__}: {' '.join(str(e).split())}"}
     if not 0.0 <= found.accuracy <= 1.0:
         return {"failed": f"evaluator {evaluator.name} returned the accuracy {found.accuracy}, outside [0, 1]"}
-    return {"accuracy": float(found.accuracy), "extras": dict(found.extras)}
+    rungs = {"rungs": climb.reached} if climb.reached else {}
+    return {"accuracy": float(found.accuracy), "extras": {**found.extras, **rungs}}
 
 
 def make_folder(task: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 
 class TrialState(StrEnum):
-    """Where a trial stands. Only `complete` trials carry an accuracy."""
+    """Where a trial stands. `pruned`: stopped at a rung, with the accuracy it had there; never the best of a search."""
 
     RUNNING = "running"
     COMPLETE = "complete"
+    PRUNED = "pruned"
     FAILED = "failed"
 
 
@@ -23,14 +24,16 @@ class Trial:
     Attributes:
         number: 0, 1, 2, … within its search; with the search's seed it decides all randomness of the trial.
         encoding: the genes' choice indices.
-        state: running, complete or failed.
-        accuracy: on the validation pictures, in [0, 1]; None unless complete.
-        reward: what the strategy maximises; None unless complete.
+        state: running, complete, pruned or failed.
+        accuracy: on the validation pictures, in [0, 1]; None unless complete or pruned.
+        reward: what the strategy maximises; None unless complete or pruned.
         costs: metric -> predicted value (`flops`, `params`, `latency_ms`), known before the trial starts.
         seconds: wall time of the evaluation, all attempts of this process.
-        extras: JSON of the evaluator (`epochs`, `history`, …).
+        extras: JSON of the evaluator (`epochs`, `history`, …); `rungs` holds step -> accuracy at the rungs reached.
         attrs: JSON of the strategy; with it a strategy is rebuilt by telling it the logged trials.
         error: why it failed.
+        stop_below: rung (a step, as text) -> accuracy below which the trial ends there; None: it passes. Settled when
+            the trial starts.
     """
 
     number: int
@@ -43,12 +46,23 @@ class Trial:
     extras: Mapping[str, Any] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    stop_below: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def pruned_at(self) -> int | None:
+        """The step at which the trial was stopped at a rung, if it was."""
+        return int(self.extras["pruned_at"]) if self.state is TrialState.PRUNED else None
 
     def complete(self, accuracy: float, reward: float, seconds: float, extras: Mapping[str, Any]) -> Trial:
         """This trial with its result."""
         return replace(
             self, state=TrialState.COMPLETE, accuracy=accuracy, reward=reward, seconds=seconds, extras=extras
         )
+
+    def pruned(self, accuracy: float, reward: float, step: int, seconds: float, extras: Mapping[str, Any]) -> Trial:
+        """This trial, stopped at a rung with what it had reached there."""
+        found = self.complete(accuracy, reward, seconds, {**extras, "pruned_at": step})
+        return replace(found, state=TrialState.PRUNED)
 
     def failed(self, error: str, seconds: float) -> Trial:
         """This trial, given up."""
@@ -65,7 +79,7 @@ class TrialLog(Protocol):
         """Record a running trial. Recording the same number again is an error of the caller."""
 
     def finished(self, trial: Trial) -> None:
-        """Replace a running trial by its completed or failed form."""
+        """Replace a running trial by its completed, pruned or failed form."""
 
 
 class MemoryTrialLog:

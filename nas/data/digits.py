@@ -20,7 +20,7 @@ MIN_PICTURES = 200
 CANVAS = 48
 CLUTTER_SEED = 0
 # How hard it is: networks of mobilenetv2-small spread over tens of points (benchmarks/cluttered_digits_tau.py).
-FRAGMENTS = (5, 9)  # per picture, upper end excluded
+FRAGMENTS = (2, 5)  # per picture, upper end excluded
 FRAGMENT_SIDE = (0.25, 0.42)  # of the digit it is cut from
 FRAGMENT_CONTRAST = (0.55, 1.0)
 GLYPH_PX = (18, 31)  # upper end excluded

@@ -141,13 +141,15 @@ class Trainer:
         self._mean, self._std = mean, std
 
     def run(self, report: Report, *, validate: bool = True) -> None:
-        """Train to the last epoch, from the checkpoint if there is one.
+        """Train to the last epoch, from the checkpoint if there is one; its epochs are reported again.
 
         Raises:
             EvaluationError: the loss is not finite, or the device's memory does not suffice.
             SearchError: the checkpoint cannot be written.
         """
         self._resume()
+        for entry in self.history:
+            self._tell(report, entry)
         try:
             for epoch in range(len(self.history), self.recipe.epochs):
                 entry = {"epoch": epoch + 1, "loss": self._epoch(epoch)}
@@ -155,7 +157,7 @@ class Trainer:
                     entry["val_accuracy"] = self.score(self.dataset.val).accuracy
                 self.history.append(entry)
                 self._save()
-                report(Progress(epoch + 1, self.recipe.epochs, {k: v for k, v in entry.items() if k != "epoch"}))
+                self._tell(report, entry)
         except torch.OutOfMemoryError as e:
             raise EvaluationError(f"{self.device} ran out of memory; lower the batch ({self.recipe.batch})") from e
 
@@ -223,6 +225,10 @@ class Trainer:
 
     def _normalise(self, x: Tensor) -> Tensor:
         return (x - self._mean) / self._std
+
+    def _tell(self, report: Report, entry: dict[str, float]) -> None:
+        metrics = {name: value for name, value in entry.items() if name != "epoch"}
+        report(Progress(int(entry["epoch"]), self.recipe.epochs, metrics))
 
     def _save(self) -> None:
         state = {

@@ -63,6 +63,7 @@ class TrainingEvaluator(Evaluator):
     ) -> None:
         self.data = data
         self.recipe = Recipe(epochs, batch, lr, weight_decay, label_smoothing, augment)
+        self.steps = epochs
         self._device, self._amp, self._threads = choose_device(device), amp, threads
         self._cache = None if cache_dir is None else Path(cache_dir)
         self._datasets: dict[Shape, Dataset] = {}

@@ -1,4 +1,4 @@
-"""Strategies by name: annealing, random, Optuna's samplers, and third parties' (entry points `lightnas.strategies`)."""
+"""Strategies by name: ours, Optuna's samplers, and third parties' (entry points `lightnas.strategies`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ OPTUNA_SAMPLERS = ("tpe", "nsga2", "gp")
 
 def strategy_names() -> list[str]:
     """Names `build_strategy` knows."""
-    return ["annealing", "random", *OPTUNA_SAMPLERS, *sorted(e.name for e in entry_points(group="lightnas.strategies"))]
+    return [
+        "guided",
+        "annealing",
+        "random",
+        *OPTUNA_SAMPLERS,
+        *sorted(e.name for e in entry_points(group="lightnas.strategies")),
+    ]
 
 
 def build_strategy(
@@ -33,7 +39,7 @@ def build_strategy(
         space: what it proposes from.
         budgets: hard limits every proposal keeps.
         seed: with a trial's number it decides all randomness.
-        options: of the strategy (annealing: `t0`, `theta`, `start`).
+        options: of the strategy (guided: `startup`, `beta`, `front`; annealing: `t0`, `theta`, `start`, `chains`).
 
     Raises:
         UnknownPlugin: no such name; lists what there is.
@@ -55,6 +61,10 @@ def _factory(name: str) -> StrategyFactory:
         from nas.strategies.optuna import OptunaStrategy  # here: optuna takes half a second to import
 
         return lambda *args, **options: OptunaStrategy(*args, sampler=short, **options)
+    if name == "guided":
+        from nas.strategies.guided import Guided  # here: scipy takes a quarter of a second to import
+
+        return Guided
     if name == "annealing":
         return Annealing
     if name == "random":

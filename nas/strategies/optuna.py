@@ -151,11 +151,18 @@ class OptunaStrategy(Strategy):
         return row
 
     def tell(self, trial: Trial) -> None:
-        """The study learns the reward, or that the trial failed."""
+        """The study learns the reward, what the trial had reached when it was pruned, or that it failed."""
         self._attrs.pop(trial.number, None)
-        failed = trial.state is not nas_trial.TrialState.COMPLETE
+        value, state = None, TrialState.FAIL
+        if trial.state is nas_trial.TrialState.COMPLETE:
+            value, state = trial.reward, TrialState.COMPLETE
+        elif trial.pruned_at is not None and trial.reward is not None:
+            # TPE ranks pruned trials below complete ones, by their step and last value; other samplers leave them out.
+            known = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
+            self._storage.set_trial_intermediate_value(known, trial.pruned_at, trial.reward)
+            state = TrialState.PRUNED
         with _quiet():
-            self._study.tell(trial.number, None if failed else trial.reward, TrialState.FAIL if failed else None)
+            self._study.tell(trial.number, value, state)
 
     def restore(self, trial: Trial) -> None:
         """The study gets the trial, and the sampler's attributes, as they were after the ask."""

@@ -63,6 +63,21 @@ def test_nothing_over_budget_or_repeated_is_ever_proposed(
         assert not candidates.fresh(row[None]).any()
 
 
+@pytest.mark.parametrize("params", [None, 0.6])
+def test_a_batch_is_judged_as_its_rows_are(params: float | None) -> None:
+    candidates, rng = limited(MACRO, 0.6, params), np.random.default_rng(0)
+    x = MACRO.sample(rng, 400)
+    for row in x[:50]:
+        candidates.mark(row)
+    equal = np.concatenate([x, MACRO.canonical(x[:50])])
+    fresh = candidates.fresh(equal)
+    assert fresh.tolist() == [bool(candidates.fresh(row[None])[0]) for row in equal]
+    assert 0 < fresh.sum() < len(equal)
+    assert not fresh[:50].any()
+    assert not fresh[-50:].any()
+    assert candidates.fresh(x[:0]).tolist() == []
+
+
 @pytest.mark.parametrize("how", ["sample", "near"])
 def test_every_network_is_proposed_once_then_the_space_is_exhausted(how: str) -> None:
     candidates, rng = limited(MACRO, 0.4), np.random.default_rng(0)

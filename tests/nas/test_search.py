@@ -24,6 +24,7 @@ from nas.evaluator import Architecture, Evaluation, Evaluator, Progress, Report
 from nas.executor import Executor, InlineExecutor, Task
 from nas.executor import Report as ExecutorReport
 from nas.objective import Budget, SoftReward
+from nas.rungs import Rungs
 from nas.search import Search, SearchEvent, Stopped, TrialEnded, TrialStarted, TrialStep
 from nas.space import Encoding
 from nas.spaces import build_space
@@ -44,7 +45,7 @@ class Formula(Evaluator):
     def evaluate(self, architecture: Architecture, *, seed: int, workdir: Path, report: Report) -> Evaluation:
         accuracy = smooth_objective(architecture.space)(np.array(architecture.encoding, dtype=np.uint8))
         report(Progress(1, 1))
-        if accuracy is None:
+        if accuracy is None or sum(architecture.encoding) % 11 == 7:
             raise EvaluationError("cannot be judged")
         return Evaluation(accuracy, {"seed": seed})
 
@@ -238,7 +239,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def lines(toy: ModuleType, folder: Path) -> list[tuple[object, ...]]:
     return [
-        (t.number, t.encoding, t.state, t.accuracy, t.attrs) for t in toy.FileTrialLog(folder / "trials.jsonl").load()
+        (t.number, t.encoding, t.state, t.accuracy, t.attrs, t.stop_below, t.extras.get("rungs"))
+        for t in toy.FileTrialLog(folder / "trials.jsonl").load()
     ]
 
 
@@ -260,6 +262,16 @@ def test_a_killed_process_is_tried_once_more_and_resumes(toy: ModuleType, tmp_pa
     toy.build_search(hit, "annealing", 2, 4, options={"crash": "once"}).run()
     assert lines(toy, hit) == lines(toy, calm)
     assert sorted((s.number, s.progress.step) for s in steps) == [(n, s) for n in range(4) for s in (1, 2, 3)]
+
+
+def test_killed_between_a_checkpoint_and_its_decision_the_same_is_decided(toy: ModuleType, tmp_path: Path) -> None:
+    calm, hit = in_folder(tmp_path, "calm"), in_folder(tmp_path, "hit")
+    rungs = Rungs((1,), eta=2.0)
+    toy.build_search(calm, "random", 1, 6, rungs=rungs, options={"seconds": 0.0}).run()
+    toy.build_search(hit, "random", 1, 6, rungs=rungs, options={"crash": "undecided", "seconds": 0.0}).run()
+    assert lines(toy, hit) == lines(toy, calm)
+    killed = [t for t in toy.FileTrialLog(hit / "trials.jsonl").load() if (hit / str(t.number) / "crashed").exists()]
+    assert {t.pruned_at for t in killed} >= {None, 1}
 
 
 def test_a_process_that_dies_twice_fails_its_trial_only(toy: ModuleType, tmp_path: Path) -> None:
@@ -342,11 +354,15 @@ def test_sigkill_leaves_no_process_behind(toy: ModuleType, tmp_path: Path) -> No
     assert not any(alive(pid) for pid in children)
 
 
-def killed_at_random(toy: ModuleType, tmp_path: Path, strategy: str, parallel: int, trials: int, kills: int) -> None:
+def killed_at_random(
+    toy: ModuleType, tmp_path: Path, strategy: str, parallel: int, trials: int, kills: int, rungs: tuple[int, ...] = ()
+) -> None:
     calm, cut = in_folder(tmp_path, "calm"), in_folder(tmp_path, "cut")
-    toy.build_search(calm, strategy, parallel, trials).run()
+    result = toy.build_search(calm, strategy, parallel, trials, rungs=Rungs(rungs, eta=2.0)).run()
+    assert (result.pruned > 0) == bool(rungs)
     log, moments = cut / "trials.jsonl", random.Random(f"{strategy} {parallel}")
-    command = [sys.executable, str(TOY), str(cut), strategy, str(parallel), str(trials)]
+    steps = ",".join(map(str, rungs)) or "-"
+    command = [sys.executable, str(TOY), str(cut), strategy, str(parallel), str(trials), steps]
     for kill in range(kills):
         # Begin to count where the last process left off: wait for its first change, then for a random moment.
         before = log.stat().st_size if log.exists() else 0
@@ -362,15 +378,23 @@ def killed_at_random(toy: ModuleType, tmp_path: Path, strategy: str, parallel: i
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     assert done.stdout == b"done\n"
     assert lines(toy, cut) == lines(toy, calm)
-    assert any(t.extras["resumed_at"] for t in toy.FileTrialLog(log).load())
+    assert any(t.extras.get("resumed_at") for t in toy.FileTrialLog(log).load())
 
 
 def test_sigkill_and_again_gives_the_same_trials(toy: ModuleType, tmp_path: Path) -> None:
-    killed_at_random(toy, tmp_path, "annealing", 2, 10, 3)
+    killed_at_random(toy, tmp_path, "annealing", 2, 10, 3, rungs=(1, 2))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", [1, 2])
-@pytest.mark.parametrize("strategy", ["annealing", "tpe", "nsga2"])
-def test_sigkill_at_20_random_moments(toy: ModuleType, tmp_path: Path, strategy: str, parallel: int) -> None:
-    killed_at_random(toy, tmp_path, strategy, parallel, 45, 20)
+@pytest.mark.parametrize(
+    ("strategy", "parallel", "rungs"),
+    [
+        *((strategy, parallel, ()) for strategy in ("annealing", "tpe", "nsga2") for parallel in (1, 2)),
+        ("annealing", 2, (1, 2)),
+        ("tpe", 2, (1, 2)),
+    ],
+)
+def test_sigkill_at_20_random_moments(
+    toy: ModuleType, tmp_path: Path, strategy: str, parallel: int, rungs: tuple[int, ...]
+) -> None:
+    killed_at_random(toy, tmp_path, strategy, parallel, 45, 20, rungs)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.cost import CostModel, flops_model, params_model
@@ -21,6 +21,7 @@ def test_encodings_round_trip(seed: int, space: SearchSpace) -> None:
     assert space.encode(space.decode(row)).tolist() == row.tolist()
 
 
+@settings(deadline=None)  # the first example compiles the space
 @given(st.integers(0, 2**32), st.sampled_from([SMALL, MACRO]))
 def test_tables_price_what_the_graph_counts(seed: int, space: SearchSpace) -> None:
     x = space.sample(np.random.default_rng(seed), 3)
@@ -29,6 +30,7 @@ def test_tables_price_what_the_graph_counts(seed: int, space: SearchSpace) -> No
     assert [g.params for g in graphs] == params_model(space)(x).tolist()
 
 
+@settings(deadline=None)  # the first example compiles the space
 @given(st.integers(0, 2**32))
 def test_canonical_rows_are_equal_exactly_where_networks_are(seed: int) -> None:
     x = MACRO.sample(np.random.default_rng(seed), 12)
@@ -47,6 +49,7 @@ def test_neighbours_differ_in_exactly_one_gene(seed: int, space: SearchSpace) ->
     assert ((near != row).sum(axis=1) == 1).all()
 
 
+@settings(deadline=None)  # the first example compiles the space
 @given(st.integers(0, 2**32), st.sampled_from([SMALL, MACRO]))
 def test_path_to_reaches_the_row(seed: int, space: SearchSpace) -> None:
     rng = np.random.default_rng(seed)

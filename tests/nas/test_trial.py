@@ -11,6 +11,10 @@ def test_a_trial_changes_by_new_values() -> None:
     assert trial.state is TrialState.RUNNING
     assert (done.state, done.accuracy, done.reward, done.extras) == (TrialState.COMPLETE, 0.5, 0.4, {"epochs": 1})
     assert (done.number, done.encoding, done.costs, done.attrs) == (3, (1, 2), {"flops": 5.0}, {"a": 1})
+    pruned = trial.pruned(0.3, 0.2, 4, 1.0, {"rungs": {"4": 0.3}})
+    assert (pruned.state, pruned.accuracy, pruned.reward, pruned.pruned_at) == (TrialState.PRUNED, 0.3, 0.2, 4)
+    assert pruned.extras == {"rungs": {"4": 0.3}, "pruned_at": 4}
+    assert trial.pruned_at is done.pruned_at is None
     failed = trial.failed("why", 1.0)
     assert (failed.state, failed.error, failed.accuracy) == (TrialState.FAILED, "why", None)
 

@@ -1,7 +1,7 @@
-"""A search to be killed: `python toy_search.py FOLDER STRATEGY PARALLEL TRIALS`. Prints "done" at its end.
+"""A search to be killed: `python toy_search.py FOLDER STRATEGY PARALLEL TRIALS RUNGS`. Prints "done" at its end.
 
 Its evaluator `toy` is registered by a made-up third-party package (see `toy_package` in test_search.py), runs in
-processes of its own, and resumes from a checkpoint of three steps.
+processes of its own, and resumes from a checkpoint of three steps. RUNGS are joined by commas, - for none.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nas.errors import EvaluationError
 from nas.evaluator import Architecture, Evaluation, Evaluator, Progress, Report
 from nas.executor import build_executor
 from nas.objective import Budget
+from nas.rungs import Rungs
 from nas.search import Search
 from nas.spaces.recipe import SpaceSpec
 from nas.strategies import build_strategy
@@ -62,6 +63,7 @@ class ToyEvaluator(Evaluator):
 
     name = "toy"
     isolated = True
+    steps = STEPS
 
     def __init__(self, *, seconds: float = 0.03, crash: str = "", pids: str = "") -> None:
         if crash == "build":
@@ -82,20 +84,24 @@ class ToyEvaluator(Evaluator):
             os.abort()
         print("a library's chatter on stdout")
         checkpoint = workdir / "checkpoint"
-        state: dict[str, Any] = {"step": 0, "noise": 0.0}
-        if checkpoint.exists():
-            state = json.loads(checkpoint.read_text())
-        resumed_at = state["step"]
-        while state["step"] < STEPS:
-            time.sleep(self.seconds * (0.2 + np.random.default_rng([seed, state["step"]]).random()))
-            noise = float(np.random.default_rng([seed, state["step"]]).normal(0, 0.01))
-            state = {"step": state["step"] + 1, "noise": state["noise"] + noise}
-            temporary = checkpoint.with_suffix(".new")
-            temporary.write_text(json.dumps(state))
-            temporary.replace(checkpoint)
-            report(Progress(state["step"], STEPS, {"noise": state["noise"]}))
         signal = float(np.mean(np.array(architecture.encoding) / (architecture.space.cardinalities - 1)))
-        return Evaluation(min(max(0.5 + signal / 4 + state["noise"], 0.0), 1.0), {"resumed_at": resumed_at})
+        history: list[float] = json.loads(checkpoint.read_text()) if checkpoint.exists() else []
+        resumed_at = len(history)
+        for step, accuracy in enumerate(history, 1):
+            report(Progress(step, STEPS, {"val_accuracy": accuracy}))
+        while len(history) < STEPS:
+            random = np.random.default_rng([seed, len(history)])
+            time.sleep(self.seconds * (0.2 + random.random()))
+            last = history[-1] if history else 0.5 + signal / 4
+            history.append(min(max(last + float(random.normal(0, 0.01)), 0.0), 1.0))
+            temporary = checkpoint.with_suffix(".new")
+            temporary.write_text(json.dumps(history))
+            temporary.replace(checkpoint)
+            if self.crash == "undecided" and int(workdir.name) > 1 and not (workdir / "crashed").exists():
+                (workdir / "crashed").touch()
+                os.kill(os.getpid(), 9)
+            report(Progress(len(history), STEPS, {"val_accuracy": history[-1]}))
+        return Evaluation(history[-1], {"resumed_at": resumed_at})
 
 
 def build_search(folder: Path, strategy: str, parallel: int, trials: int, **settings: Any) -> Search:
@@ -118,5 +124,7 @@ def build_search(folder: Path, strategy: str, parallel: int, trials: int, **sett
 
 
 if __name__ == "__main__":
-    build_search(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])).run()
+    steps = tuple(int(step) for step in sys.argv[5].split(",") if step != "-")
+    rungs = Rungs(steps, eta=2.0)
+    build_search(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), rungs=rungs).run()
     print("done")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import io
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +18,15 @@ from nas.errors import DataError, EvaluationError, SearchError
 from nas.evaluator import Architecture, Evaluation, Progress
 from nas.evaluators.trainer import CHECKPOINT, Recipe
 from nas.evaluators.training import TrainingEvaluator, train_final
+from nas.executor import InlineExecutor
 from nas.network import Network
+from nas.rungs import Rungs
+from nas.search import Search
+from nas.slot import evaluate
 from nas.space import SearchSpace
 from nas.spaces import build_space
+from nas.strategies.uniform import Uniform
+from nas.trial import MemoryTrialLog, Trial, TrialState
 
 EPOCHS = 4
 
@@ -72,7 +81,10 @@ def test_only_the_seed_decides(space: SearchSpace, data: str, tmp_path: Path, un
     assert _train(space, data, tmp_path / "b", seed=6).extras["history"] != undisturbed.extras["history"]
 
 
-def test_sigkill_and_resume_is_exact(space: SearchSpace, data: str, tmp_path: Path, undisturbed: Evaluation) -> None:
+@pytest.fixture(scope="module")
+def killed(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training killed when the second checkpoint was written and nothing yet decided by it."""
+    folder = tmp_path_factory.mktemp("killed")
     code = f"""
 import os, signal
 from pathlib import Path
@@ -84,12 +96,69 @@ evaluator = TrainingEvaluator(data={data!r}, epochs={EPOCHS}, batch=16, device="
 def report(progress):
     if progress.step == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-evaluator.evaluate(Architecture(space, (0,) * len(space.genes)), seed=5, workdir=Path({str(tmp_path)!r}), report=report)
+evaluator.evaluate(Architecture(space, (0,) * len(space.genes)), seed=5, workdir=Path({str(folder)!r}), report=report)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    return folder
+
+
+def _copy(folder: Path, to: Path) -> Path:
+    return Path(shutil.copytree(folder, to))
+
+
+def test_sigkill_and_resume_is_exact(
+    space: SearchSpace, data: str, tmp_path: Path, killed: Path, undisturbed: Evaluation
+) -> None:
     steps: list[int] = []
-    assert _train(space, data, tmp_path, lambda p: steps.append(p.step)) == undisturbed
-    assert steps == [3, 4]
+    workdir = _copy(killed, tmp_path / "a")
+    assert _train(space, data, workdir, lambda p: steps.append(p.step)) == undisturbed
+    assert steps == [1, 2, 3, 4]  # the first two told again, from the checkpoint
+
+
+# Rungs ---------------------------------------------------------------------------------------------------------------
+
+
+def _judge(space: SearchSpace, data: str, workdir: Path, stop_below: dict[str, float | None]) -> dict[str, Any]:
+    """What a slot answers."""
+    evaluator = TrainingEvaluator(data=data, epochs=EPOCHS, batch=16, device="cpu")
+    task = {"encoding": [0] * len(space.genes), "seed": 5, "workdir": str(workdir), "stop_below": stop_below}
+    return evaluate(evaluator, space, task, lambda message: None)
+
+
+@pytest.mark.parametrize("already", [False, True], ids=["undisturbed", "killed between checkpoint and decision"])
+def test_a_rung_stops_a_training_or_lets_it_go_on_unchanged(
+    space: SearchSpace, data: str, tmp_path: Path, killed: Path, undisturbed: Evaluation, already: bool
+) -> None:
+    fresh = tmp_path / "empty"
+    fresh.mkdir()
+    first, second = (e["val_accuracy"] for e in undisturbed.extras["history"][:2])
+    stopped = _copy(killed if already else fresh, tmp_path / "stopped")
+    rungs = {"1": first, "2": second}
+    found = _judge(space, data, stopped, {"1": None, "2": second + 1e-9})
+    assert found == {"accuracy": second, "extras": {"rungs": rungs}, "pruned_at": 2}
+    assert len(torch.load(io.BytesIO((stopped / CHECKPOINT).read_bytes()[32:]))["history"]) == 2
+    found = _judge(space, data, _copy(killed if already else fresh, tmp_path / "on"), rungs)
+    assert found == {"accuracy": undisturbed.accuracy, "extras": {**undisturbed.extras, "rungs": rungs}}
+
+
+def test_a_search_with_rungs_trains_as_without(space: SearchSpace, data: str, tmp_path: Path) -> None:
+    def searched(name: str, rungs: Rungs) -> list[Trial]:
+        log = MemoryTrialLog()
+        evaluator = TrainingEvaluator(data=data, epochs=3, batch=16, device="cpu")
+        rungs.check(evaluator)
+        executor = InlineExecutor(space, evaluator)
+        Search(space, Uniform(space), executor, log, trials=6, workdir=tmp_path / name, rungs=rungs).run()
+        return list(log.load())
+
+    pairs = list(zip(searched("free", Rungs()), searched("runged", Rungs((1, 2), eta=2.0)), strict=True))
+    for free, runged in pairs:
+        end = runged.pruned_at or 3
+        history = free.extras["history"]
+        assert runged.accuracy == history[end - 1]["val_accuracy"]
+        assert runged.extras["rungs"] == {str(n): history[n - 1]["val_accuracy"] for n in (1, 2) if n <= end}
+        if runged.pruned_at is None:
+            assert runged.extras == {**free.extras, "rungs": runged.extras["rungs"]}
+    assert {r.state for _, r in pairs} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "foreign"])
@@ -108,10 +177,13 @@ def test_a_bad_checkpoint_is_discarded(
 
 
 def test_a_finished_training_is_not_repeated(space: SearchSpace, data: str, tmp_path: Path, undisturbed) -> None:
-    _train(space, data, tmp_path)
-    steps: list[int] = []
-    assert _train(space, data, tmp_path, lambda p: steps.append(p.step)) == undisturbed
-    assert steps == []
+    first: list[Progress] = []
+    _train(space, data, tmp_path, first.append)
+    written = (tmp_path / CHECKPOINT).stat().st_mtime_ns
+    again: list[Progress] = []
+    assert _train(space, data, tmp_path, again.append) == undisturbed
+    assert again == first
+    assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == written
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from nas.strategies import build_strategy
 MACRO = build_space("nas-bench-macro")
 SMALL = build_space("mobilenetv2-small")
 FLOPS = {s.name: flops_model(s) for s in (MACRO, SMALL)}
-TRIALS = {"annealing": 40, "random": 40, "tpe": 24, "nsga2": 45, "gp": 12}
+TRIALS = {"guided": 24, "annealing": 40, "random": 40, "tpe": 24, "nsga2": 45, "gp": 12}
 
 
 def budget(space: SearchSpace, share: float) -> list[Budget]:
@@ -39,7 +39,7 @@ def test_every_strategy_keeps_the_contract_in_a_large_space(name: str) -> None:
 
 @settings(deadline=None, max_examples=15)
 @given(
-    st.sampled_from(["annealing", "random", "tpe", "nsga2"]),
+    st.sampled_from(["guided", "annealing", "random", "tpe", "nsga2"]),
     st.sampled_from([0.35, 0.7, 1.0]),
     st.integers(0, 2**32),
     st.integers(1, 4),
@@ -59,7 +59,7 @@ def test_killed_anywhere_it_goes_on_the_same(
     assert budgets[0].allows(rows).all()
 
 
-@pytest.mark.parametrize("name", ["annealing", "random", "tpe", "nsga2", "gp"])
+@pytest.mark.parametrize("name", ["guided", "annealing", "random", "tpe", "nsga2", "gp"])
 def test_an_exhausted_space_ends_after_its_last_network(name: str) -> None:
     cost = FLOPS[MACRO.name]
     budgets = [Budget("flops", cost.minimum()[0] + 0.1 * (cost.maximum()[0] - cost.minimum()[0]), cost)]
@@ -68,6 +68,6 @@ def test_an_exhausted_space_ends_after_its_last_network(name: str) -> None:
 
 
 def test_another_seed_makes_other_trials() -> None:
-    for name in ("annealing", "random", "tpe"):
+    for name in ("guided", "annealing", "random", "tpe"):
         runs = [play(lambda: build_strategy(name, MACRO, (), seed), smooth_objective(MACRO), 5) for seed in (0, 1)]  # noqa: B023
         assert runs[0] != runs[1]

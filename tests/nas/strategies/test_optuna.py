@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 
@@ -10,6 +11,7 @@ from nas.cost import flops_model
 from nas.errors import UnknownPlugin
 from nas.objective import Budget
 from nas.space import SearchSpace
+from nas.spaces import build_space
 from nas.strategies.optuna import OptunaStrategy
 from nas.trial import Trial
 
@@ -50,6 +52,60 @@ def test_failed_trials_are_told_as_failed(macro: SearchSpace) -> None:
     row = strategy.ask(0)
     strategy.tell(Trial(0, tuple(int(v) for v in row)).failed("x", 0.0))
     assert strategy._study.trials[0].state.name == "FAIL"
+
+
+def test_pruned_trials_are_told_with_what_they_reached(macro: SearchSpace) -> None:
+    strategy = OptunaStrategy(macro, (), 0, sampler="tpe")
+    row = strategy.ask(0)
+    strategy.tell(Trial(0, tuple(int(v) for v in row)).pruned(0.6, 0.4, 2, 0.0, {"rungs": {"1": 0.5, "2": 0.6}}))
+    told = strategy._study.trials[0]
+    assert (told.state.name, told.value, told.intermediate_values) == ("PRUNED", 0.4, {2: 0.4})
+
+
+def with_pruned(sampler: str, trials: int, *, rebuild: bool, pruned: bool = True) -> list[Trial]:
+    """A third of the trials end complete, the others, where `pruned`, at steps 1 and 2."""
+    space = build_space("nas-bench-macro")
+    objective, made = smooth_objective(space), list[Trial]()
+
+    def build() -> OptunaStrategy:
+        return OptunaStrategy(space, (), 0, sampler=sampler)
+
+    strategy = build()
+    for n in range(trials):
+        if rebuild:
+            strategy = build()
+            for trial in made:
+                strategy.restore(trial)
+                strategy.tell(trial)
+        row = strategy.ask(n)
+        attrs = json.loads(json.dumps(dict(strategy.attrs(n))))
+        trial, value = Trial(n, tuple(int(v) for v in row), attrs=attrs), objective(row) or 0.0
+        if not pruned or n % 3 == 0:
+            trial = trial.complete(value, value, 0.0, {})
+        else:
+            trial = trial.pruned(value, value, n % 3, 0.0, {})
+        made.append(trial)
+        strategy.tell(trial)
+    return made
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp"])
+def test_with_pruned_trials_a_rebuilt_study_proposes_the_same(sampler: str) -> None:
+    trials = 14 if sampler == "gp" else 40
+    kept, rebuilt = (with_pruned(sampler, trials, rebuild=rebuild) for rebuild in (False, True))
+    assert rebuilt == kept
+
+
+def test_tpe_learns_from_pruned_trials() -> None:
+    """It has a model after 10 trials, though only 4 of them are complete."""
+    kept, first = with_pruned("tpe", 12, rebuild=False), with_pruned("tpe", 12, rebuild=False, pruned=False)
+    assert [t.encoding for t in kept[:10]] == [t.encoding for t in first[:10]]
+    space = build_space("nas-bench-macro")
+    failing = OptunaStrategy(space, (), 0, sampler="tpe")
+    for trial in kept[:11]:
+        failing.restore(trial)
+        failing.tell(trial if trial.pruned_at is None else trial.failed("x", 0.0))
+    assert tuple(failing.ask(11).tolist()) != kept[11].encoding
 
 
 def test_it_is_silent(macro: SearchSpace, capfd: pytest.CaptureFixture[str]) -> None:
