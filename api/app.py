@@ -16,6 +16,7 @@ from api import schemas
 from api.commands.spaces import describe_space
 from api.compose import summarise_search
 from api.errors import NotFound, StoreError
+from api.fronts import describe_front
 from api.store import Store
 from latency.predict import latency_models
 from nas.cost import flops_model, params_model
@@ -117,6 +118,15 @@ def create_app(store: Store) -> FastAPI:
         rows = store.searches.trials_page(search_id, after=after, limit=limit)
         items = [schemas.TrialOut(**row) for row in rows]
         return schemas.TrialPage(items=items, next=items[-1].number if len(items) == limit else None)
+
+    @app.get("/api/v1/searches/{search_id}/front", tags=["searches"])
+    def front(
+        search_id: Annotated[int, Path(ge=1, lt=2**31)],
+        by: Annotated[str | None, Query(max_length=16)] = None,
+        at: Annotated[list[float], Query(max_length=100)] = [],  # noqa: B006 - FastAPI copies it
+    ) -> schemas.FrontOut:
+        """The trials no other beats in accuracy and cost, and the best one inside each budget `at`."""
+        return schemas.FrontOut(**describe_front(store, store.searches.by_id(search_id), by, at))
 
     return app
 

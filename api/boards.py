@@ -1,31 +1,20 @@
-"""The wiring of boards: reach one, profile a space on it, find the right table, verify networks."""
+"""The wiring of boards: profile a space on one, and find the right table."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from api.errors import NotFound
 from api.store import Store
-from latency.board import Board
-from latency.engines import get_engine
-from latency.link import PatientLink, WaitSink
+from api.store.tables import TableSummary
+from latency.link import PatientLink
 from latency.passes import Pass, ProgressSink
+from latency.predict import missing_kernels
 from latency.profiler import Profile, Profiler, session_identity
 from latency.table import LatencyTable
-from latency.verify import Verified, verify
-from nas.graph import Graph
 from nas.space import SearchSpace
-
-
-@contextlib.contextmanager
-def reach(board: Board, *, accept_new_host_key: bool = False, on_wait: WaitSink | None = None) -> Iterator[PatientLink]:
-    """Connect to a board, put the runner there, and keep the link alive."""
-    with PatientLink(board, accept_new_host_key=accept_new_host_key, on_wait=on_wait) as link:
-        yield link
 
 
 @dataclass(frozen=True)
@@ -119,11 +108,16 @@ def _newest_table(store: Store, link: PatientLink) -> LatencyTable | None:
     return None
 
 
-def missing_ops(table: LatencyTable, space: SearchSpace) -> int:
-    """How many kernels of the space the table lacks."""
-    engine = get_engine(table.identity.engine)
-    wanted = {engine.kernel_key(place) for place in space.compiled.places} - {None}
-    return len(wanted - table.entries.keys())
+def board_tables(store: Store, name: str, space: str = "…") -> list[TableSummary]:
+    """A board's tables, newest first; none where no board is called so.
+
+    Raises:
+        NotFound: there is such a board, but no table of it; says how to make one, of that space.
+    """
+    found = store.tables.list(board=name)
+    if not found and any(b.name == name for b in store.boards.all()):
+        raise NotFound(f"board {name} has no latency table yet; make one: nas profile {name} --space {space}")
+    return found
 
 
 def find_table(store: Store, name: str, space: SearchSpace) -> LatencyTable:
@@ -134,35 +128,12 @@ def find_table(store: Store, name: str, space: SearchSpace) -> LatencyTable:
     Raises:
         NotFound: there is no such table, or the board has none.
     """
-    found = store.tables.list(board=name)
+    found = board_tables(store, name, space.name)
     if not found:
-        if any(b.name == name for b in store.boards.all()):
-            raise NotFound(f"board {name} has no latency table yet; make one: nas profile {name} --space {space.name}")
         return store.tables.get(name)
     named = sorted(found, key=lambda t: space.name not in t.spaces.split(","))  # stable: newest first stays
     for summary in named:
         table = store.tables.get(summary.digest)
-        if not missing_ops(table, space):
+        if not missing_kernels(table, space.compiled.places):
             return table
     return store.tables.get(named[0].digest)
-
-
-def verify_on_board(
-    link: PatientLink,
-    graphs: Sequence[Graph],
-    table: LatencyTable,
-    *,
-    passes: int | None = None,
-    seed: int = 0,
-    on_progress: ProgressSink | None = None,
-) -> list[Verified]:
-    """Measure networks beside their predictions."""
-    return verify(
-        link.board,
-        link.open_session,
-        graphs,
-        table,
-        passes=passes,
-        seed=seed,
-        on_progress=on_progress,
-    )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from api.earlier import earlier_trials, revalue
 from api.errors import OptionError, StoreError
+from api.feasibility import build_budgets
 from api.settings import Settings
 from api.specs import SearchSpec
 from api.store import Store
 from api.store.searches import SearchRecord
 from latency.interval import DEFAULT_CONFIDENCE, has_intervals
-from latency.predict import latency_model
 from latency.table import LatencyTable
-from nas.cost import CostModel, flops_model, params_model
+from nas.cost import CostModel
 from nas.errors import LightnasError
 from nas.estimate import estimate
 from nas.executor import Executor, build_executor
@@ -44,6 +46,7 @@ class Plan:
         table: the latency table pinned, if any.
         costs: metric -> model; FLOPs and parameters always, latency with a table.
         budgets: the hard limits, each possible; a latency's with the spec's confidence.
+        earlier: trials of an earlier search that the strategy learns from, with what they are worth here.
     """
 
     spec: SearchSpec
@@ -51,40 +54,44 @@ class Plan:
     table: LatencyTable | None
     costs: Mapping[str, CostModel]
     budgets: tuple[Budget, ...]
+    earlier: tuple[Trial, ...] = ()
 
     def strategy(self) -> Strategy:
         """A fresh strategy."""
-        return build_strategy(
-            self.spec.strategy, self.space, self.budgets, self.spec.seed, **dict(self.spec.strategy_options)
-        )
+        options = dict(self.spec.strategy_options)
+        if self.spec.front is not None:
+            options["front"] = self.costs[self.spec.front]
+        found = build_strategy(self.spec.strategy, self.space, self.budgets, self.spec.seed, **options)
+        if self.earlier:
+            found.learn(self.earlier)
+        return found
 
 
-def build_plan(spec: SearchSpec, table: LatencyTable | None) -> Plan:
+def build_plan(spec: SearchSpec, table: LatencyTable | None, earlier: Sequence[Trial] = ()) -> Plan:
     """Build and check everything a search needs, before anything is stored or trained.
+
+    Args:
+        spec: what is asked.
+        table: prices latency, if it is to be priced.
+        earlier: the trials `spec.earlier` names (`earlier_trials`).
 
     Raises:
         ImpossibleBudget: with the smallest achievable value.
         LightnasError: whatever else cannot be.
     """
-    space = spec.space.build()
-    costs = {"flops": flops_model(space), "params": params_model(space)}
-    if table is not None:
-        costs["latency_ms"] = latency_model(table, space)
-    elif "latency_ms" in spec.budgets:
-        raise OptionError("a latency budget needs a latency table: name a profiled board with --board, or a --table")
-    limits: dict[str, CostModel] = dict(costs)
-    if table is not None and spec.confidence is not None:
-        limits["latency_ms"] = latency_model(table, space, quantile=spec.confidence)
-    sure = "" if limits == costs else f" with confidence {spec.confidence:g}"
-    budgets = tuple(
-        Budget(metric, limit, limits[metric], sure if metric == "latency_ms" else "")
-        for metric, limit in spec.hard_budgets.items()
-    )
-    for budget in budgets:
-        budget.check_possible()
-    plan = Plan(spec, space, table, costs, budgets)
+    plan = _plan(spec, table, earlier)
     plan.strategy()  # tells wrong options, and budgets that are possible one by one but not together
     return plan
+
+
+def _plan(spec: SearchSpec, table: LatencyTable | None, earlier: Sequence[Trial]) -> Plan:
+    space = spec.space.build()
+    costs, budgets = build_budgets(spec, space, table)
+    if spec.front is not None and spec.front not in costs:
+        raise OptionError(
+            "a front over latency needs a latency table: name a profiled board with --board, or a --table"
+        )
+    return Plan(spec, space, table, costs, budgets, tuple(revalue(earlier, spec, costs)))
 
 
 def default_confidence(table: LatencyTable) -> float | None:
@@ -105,7 +112,7 @@ def check_evaluator(plan: Plan, settings: Settings) -> None:
     spec = plan.spec
     from nas.evaluators import build_evaluator
 
-    build_evaluator(spec.evaluator, evaluator_options(spec, settings))
+    spec.build_rungs().check(build_evaluator(spec.evaluator, evaluator_options(spec, settings)))
     if spec.evaluator == "training" and spec.data is not None:
         from nas.data import open_data
 
@@ -137,13 +144,13 @@ def reopen(store: Store, record: SearchRecord) -> Plan:
         StoreError: this program builds another space from the same description.
     """
     spec = SearchSpec.from_dict(record.spec)
-    plan = build_plan(spec, None if record.table_digest is None else store.tables.get(record.table_digest))
-    if plan.space.digest != record.space_digest:
+    if spec.space.build().digest != record.space_digest:
         raise StoreError(
             f"search {record.name!r} was made with another version of the space {record.space}: its encodings would "
             "mean other networks; go on with the version of lightnas that began it"
         )
-    return plan
+    table = None if record.table_digest is None else store.tables.get(record.table_digest)
+    return _plan(spec, table, earlier_trials(store, spec))  # the rest was checked when it was stored
 
 
 def run_search(
@@ -183,6 +190,8 @@ def run_search(
                 budgets=plan.budgets,
                 costs=plan.costs,
                 reward=plan.spec.build_reward(),
+                stop_when=plan.spec.stop_when,
+                rungs=plan.spec.build_rungs(),
                 parallel=plan.spec.parallel,
                 seed=plan.spec.seed,
                 on_event=on_event,
@@ -194,7 +203,8 @@ def run_search(
                 state = "failed" if isinstance(e, LightnasError) else "stopped"
                 store.searches.set_state(record.id, state, error=str(e) or None)
             raise
-        done = result.stopped in (Stopped.DONE, Stopped.EXHAUSTED)
+        store.searches.set_beliefs(record.id, None if result.beliefs is None else dataclasses.asdict(result.beliefs))
+        done = result.stopped in (Stopped.DONE, Stopped.EXHAUSTED, Stopped.SURE)
         store.searches.set_state(record.id, "complete" if done else "stopped")
         return result
 
@@ -251,7 +261,7 @@ def summarise_search(store: Store, record: SearchRecord) -> dict[str, Any]:
             "reward": t.reward,
             "costs": dict(t.costs),
         }
-    fields = ("id", "name", "state", "space", "board", "table_digest", "spec", "winner", "error")
+    fields = ("id", "name", "state", "space", "board", "table_digest", "spec", "beliefs", "winner", "error")
     return {
         **{f: getattr(record, f) for f in fields},
         "trials": store.searches.counts(record.id),
@@ -301,8 +311,6 @@ def train_winner(
             f"search {record.name!r} looked accuracies up (evaluator {plan.spec.evaluator}); only a network searched "
             "with --evaluator training can be trained to the end"
         )
-    import dataclasses
-
     from nas.data import load_data
     from nas.evaluators.trainer import Recipe
     from nas.evaluators.training import FINAL, TrainingEvaluator, train_final
@@ -332,18 +340,30 @@ def train_winner(
     return Winner(trial, dataset, model, recipe.epochs, seed)
 
 
-def pick_trial(store: Store, record: SearchRecord) -> Trial:
-    """The best trial of a search.
+def pick_trials(store: Store, record: SearchRecord, limit: int) -> list[Trial]:
+    """The complete trials to take, at most `limit`: the one the strategy recommends, then those of highest reward.
 
     Raises:
         OptionError: no trial is complete yet.
     """
-    best = store.searches.best(record.id)
+    best = store.searches.best(record.id, limit)
     if not best:
         raise OptionError(
             f"search {record.name!r} has no complete trial yet; run it: nas search --resume {record.name}"
         )
-    return best[0]
+    if record.beliefs is None:
+        return best
+    first = store.searches.trial(record.id, int(record.beliefs["recommended"]))
+    return [first, *(t for t in best if t.number != first.number)][:limit]
+
+
+def pick_trial(store: Store, record: SearchRecord) -> Trial:
+    """The trial a search's strategy recommends, else the one of the highest reward.
+
+    Raises:
+        OptionError: no trial is complete yet.
+    """
+    return pick_trials(store, record, 1)[0]
 
 
 def count_classes(data: str) -> int:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from api.boards import verify_on_board
 from api.compose import Plan, Winner
 from api.errors import OptionError
 from api.export import Bundle, write_bundle
@@ -15,7 +14,7 @@ from api.store import Store
 from api.store.searches import SearchRecord
 from latency.link import PatientLink
 from latency.passes import ProgressSink
-from latency.verify import Verified
+from latency.verify import Verified, verify
 from nas.trial import Trial
 
 LICENSE = "other"
@@ -41,7 +40,7 @@ def measure_trials(
     if plan.table is None:
         raise OptionError(f"search {record.name!r} had no latency table, so there is no prediction to compare with")
     graphs = [plan.space.graph(t.encoding) for t in trials]
-    measured = verify_on_board(link, graphs, plan.table, passes=passes, on_progress=on_progress)
+    measured = verify(link.board, link.open_session, graphs, plan.table, passes=passes, on_progress=on_progress)
     kept = dict((store.searches.by_id(record.id).winner or {}).get("measurements", {}))
     kept |= {format_trial(t): asdict(v) for t, v in zip(trials, measured, strict=True)}
     _remember(store, record, {"measurements": kept})

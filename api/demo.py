@@ -12,23 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from api.boards import find_table, missing_ops, plan_profile, reach, run_profile
-from api.compose import Plan, build_plan, create_search, default_confidence, describe_trial, run_search, train_winner
+from api.boards import find_table, plan_profile, run_profile
+from api.compose import (
+    Plan,
+    build_plan,
+    create_search,
+    default_confidence,
+    describe_trial,
+    pick_trials,
+    run_search,
+    train_winner,
+)
 from api.deliver import export_winner, format_trial, measure_trials, remember_training
-from api.errors import NotFound, StoreError
+from api.errors import NotFound
 from api.specs import SearchSpec
 from api.store import Store
 from api.store.searches import SearchRecord
 from latency.board import LOCAL, Board
 from latency.errors import InvalidTable
-from latency.link import PatientLink
+from latency.link import PatientLink, WaitSink
 from latency.passes import ProgressSink
-from latency.predict import latency_model
+from latency.predict import latency_model, missing_kernels
 from latency.table import LatencyTable
 from latency.verify import Verified
 from nas.evaluator import Progress
+from nas.feasible import FeasibleSet
 from nas.search import SearchEvent, Stopped
 from nas.space import SearchSpace
 from nas.spaces.recipe import SpaceSpec
@@ -39,7 +47,6 @@ TRIALS, PARALLEL, EPOCHS, FINAL_EPOCHS = 16, 2, 6, 20
 BUDGET_SHARE = 1 / 3
 """So large a part of the space's networks keeps the budget. Not a third of the way from the fastest to the slowest
 network: few networks are slow, so 95 % of them would keep that, and it would be no budget."""
-_SAMPLES = 20_000
 CANDIDATES = 6
 """How many of the best trials are measured; the best that keeps the budget when measured wins."""
 
@@ -52,6 +59,9 @@ class View(Protocol):
 
     def note(self, text: str) -> None:
         """Something worth telling."""
+
+    def waiting(self, board: str) -> WaitSink:
+        """Told, now and then, that the board is waited for."""
 
     def visits(self, text: str) -> AbstractContextManager[ProgressSink]:
         """A bar for measurements."""
@@ -95,13 +105,12 @@ def run_demo(store: Store, folder: Path, view: View, *, trials: int = TRIALS, ep
     spec = SpaceSpec(SPACE, classes=10)
     space = spec.build()
     board = _local_board(store)
-    with reach(board) as link:
+    with PatientLink(board, on_wait=view.waiting(board.name)) as link:
         with _timed(seconds, "profile"):
             table = _table(store, link, space, view)
         model = latency_model(table, space)
         (fastest, _), (slowest, _) = model.minimum(), model.maximum()
-        sampled = model(space.sample(np.random.default_rng(0), _SAMPLES))
-        budget_ms = float(np.quantile(sampled, BUDGET_SHARE))
+        budget_ms = float(FeasibleSet(space).distribution(model).quantile(BUDGET_SHARE))
         view.step(
             f"search {trials} networks of {SPACE} that take at most {budget_ms:.3f} ms, upper end of the prediction, "
             f"(as a third of the space does; all of it takes {fastest:.3f} to {slowest:.3f} ms)"
@@ -125,6 +134,7 @@ def run_demo(store: Store, folder: Path, view: View, *, trials: int = TRIALS, ep
         if result.stopped not in (Stopped.DONE, Stopped.EXHAUSTED):
             raise Interrupted(record)
         with _timed(seconds, "verify"):
+            record = store.searches.by_id(record.id)  # with what the strategy thinks of it
             trial, verified = _keep_budget(store, record, plan, link, budget_ms, view)
     with _timed(seconds, "train"):
         view.step(f"train trial {trial.number} to the end ({FINAL_EPOCHS} epochs), then test it, once")
@@ -199,7 +209,7 @@ def _table(store: Store, link: PatientLink, space: SearchSpace, view: View) -> L
     try:
         table = find_table(store, board.name, space)
         fresh = table.identity.engine_version == link.deployment.engine_version
-        if fresh and not missing_ops(table, space):
+        if fresh and not missing_kernels(table, space.compiled.places):
             view.step(f"use the latency table of {board.name} made before ({table.digest[:12]})")
             return table
     except (NotFound, InvalidTable):
@@ -227,9 +237,7 @@ def _keep_budget(
     store: Store, record: SearchRecord, plan: Plan, link: PatientLink, budget_ms: float, view: View
 ) -> tuple[Trial, Verified]:
     """The best trial that keeps the budget when measured, and its measurement."""
-    candidates = store.searches.best(record.id, CANDIDATES)
-    if not candidates:
-        raise StoreError(f"search {record.name!r} has no complete trial")
+    candidates = pick_trials(store, record, CANDIDATES)
     view.step(f"run the best {len(candidates)} networks on {link.board.name}: predicted beside measured")
     with view.visits("verify") as on_progress:
         measured = measure_trials(store, record, plan, link, candidates, on_progress=on_progress)

@@ -134,6 +134,7 @@ searches = Table(
     Column("space_digest", String(64), nullable=False),
     Column("board", String(64)),
     Column("table_digest", String(64), ForeignKey(latency_tables.c.digest, ondelete="RESTRICT")),
+    Column("beliefs", JSON(none_as_null=True)),  # nas.strategy.Beliefs when the search last stopped
     Column("winner", JSON(none_as_null=True)),  # set when the best network has been trained to the end
     Column("error", Text),
     _when("created_at"),
@@ -155,7 +156,8 @@ trials = Table(
     Column("extras", JSON, nullable=False),
     Column("attrs", JSON, nullable=False),
     Column("error", Text),
+    Column("stop_below", JSON, nullable=False, server_default="{}"),  # rung -> accuracy below which it ends there
     _when("started_at"),
     _when("finished_at", nullable=True),
-    CheckConstraint("state IN ('running', 'complete', 'failed')", name="state"),
+    CheckConstraint("state IN ('running', 'complete', 'pruned', 'failed')", name="state"),
 )

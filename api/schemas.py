@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nas.trial import TrialState
+
 MAX_ENCODINGS = 10_000
 EncodingText = Annotated[str, Field(pattern=r"^\d{1,3}(,\d{1,3})*$", max_length=2048, examples=["0,1,2,0,1,2,0,1"])]
 
@@ -108,6 +110,15 @@ class Best(BaseModel):
     costs: dict[str, float]
 
 
+class BeliefsOut(BaseModel):
+    """What a search's strategy thinks of its result."""
+
+    recommended: int = Field(description="Number of the complete trial that is most likely best.")
+    expected_regret: float = Field(
+        description="By how much the best network of all is expected to beat it, in units of reward."
+    )
+
+
 class SearchOut(BaseModel):
     """A search and how far it is."""
 
@@ -120,6 +131,7 @@ class SearchOut(BaseModel):
     spec: dict[str, Any]
     trials: dict[str, int] = Field(description="Trials per state.")
     best: Best | None
+    beliefs: BeliefsOut | None = Field(description="As the search last stopped; null where its strategy has no model.")
     winner: dict[str, Any] | None
     error: str | None
     created_at: dt.datetime
@@ -133,17 +145,50 @@ class SearchPage(BaseModel):
     next: int | None
 
 
+class FrontTrial(BaseModel):
+    """A complete trial and its cost in the front's metric."""
+
+    number: int
+    encoding: str
+    accuracy: float
+    cost: float
+
+
+class FrontAnswer(BaseModel):
+    """The best trial inside a budget."""
+
+    limit: float
+    best: FrontTrial | None = Field(description="Null: no trial keeps it.")
+
+
+class FrontOut(BaseModel):
+    """The trials of a search that no other beats in accuracy and cost."""
+
+    search: str
+    by: str = Field(description="The metric of the cost: latency_ms, flops or params.")
+    unit: str
+    confidence: float | None = Field(description="With which answers in ms are kept when measured; null: as predicted.")
+    smallest: float = Field(description="Where budgets begin: the smallest cost in the space.")
+    largest: float = Field(description="Where they end: the search's own budget, or the largest cost in the space.")
+    hypervolume: float = Field(description="Mean best accuracy over all budgets between; a budget none keeps counts 0.")
+    front: list[FrontTrial] = Field(description="By rising cost.")
+    answers: list[FrontAnswer]
+
+
 class TrialOut(BaseModel):
     """One trial."""
 
     number: int
     encoding: str
-    state: str
+    state: TrialState = Field(description="`pruned`: stopped at a rung; its accuracy is the one it had there.")
     accuracy: float | None
     reward: float | None
     costs: dict[str, float]
     seconds: float
     extras: dict[str, Any]
+    stop_below: dict[str, float | None] = Field(
+        description="Rung (a step) -> accuracy below which the trial ends there; null: it passes."
+    )
     error: str | None
     started_at: dt.datetime
     finished_at: dt.datetime | None

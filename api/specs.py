@@ -11,6 +11,7 @@ from typing import Any
 
 from api.errors import OptionError
 from nas.objective import METRICS, MNASNET_EXPONENT, HardReward, Reward, SoftReward
+from nas.rungs import Rungs
 from nas.spaces.recipe import SpaceSpec
 
 REWARDS = ("hard", "soft")
@@ -36,14 +37,21 @@ class SearchSpec:
         reward_exponent: of the soft reward.
         confidence: with which a network keeps its latency budget when measured: the budget holds for the upper end of
             the prediction's interval. None: for the prediction itself.
+        rungs: epochs after which a trial must be among the best 1/eta to go on; empty: every trial goes to its end.
+        eta: see `rungs`.
+        front: the metric whose whole front of reward against cost is searched, instead of one network inside budgets.
+        stop_when: the search ends once it expects to be so little below the best network, in units of reward.
+        earlier: `search` (its id) and `trials` (how many of its first ones) that the strategy learns from before it
+            begins.
 
     Raises:
         OptionError: values that cannot be, or do not go together.
+        SearchError: rungs that cannot be.
     """
 
     space: SpaceSpec
     budgets: Mapping[str, float] = field(default_factory=dict)
-    strategy: str = "annealing"
+    strategy: str = "guided"
     strategy_options: Mapping[str, Any] = field(default_factory=dict)
     evaluator: str = "training"
     evaluator_options: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +61,11 @@ class SearchSpec:
     reward: str = "hard"
     reward_exponent: float = MNASNET_EXPONENT
     confidence: float | None = None
+    rungs: tuple[int, ...] = ()
+    eta: float = 3.0
+    front: str | None = None
+    stop_when: float | None = None
+    earlier: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         for metric, limit in self.budgets.items():
@@ -71,6 +84,18 @@ class SearchSpec:
             raise OptionError(f"no reward {self.reward!r}; there are {', '.join(REWARDS)}")
         if self.reward == "soft" and "latency_ms" not in self.budgets:
             raise OptionError("the soft reward needs a latency to aim at: give --latency-ms")
+        self.build_rungs()
+        if self.front is not None and self.front not in METRICS:
+            raise OptionError(f"no metric {self.front!r} for a front; there are {', '.join(METRICS)}")
+        if self.stop_when is not None and not 0 < self.stop_when < 1:
+            raise OptionError(f"stop-when must be between 0 and 1, in units of accuracy, not {self.stop_when:g}")
+        for option, value in (("front", self.front), ("stop-when", self.stop_when)):
+            if value is not None and self.strategy != "guided":
+                raise OptionError(f"--{option} needs what only the strategy guided knows; {self.strategy} cannot")
+        if self.front is not None and self.stop_when is not None:
+            raise OptionError("--stop-when judges the one best network, not a front; give --stop-when or --front")
+        if self.front == "latency_ms" and self.reward == "soft":
+            raise OptionError("the soft reward holds the latency already; search a front of it with --reward hard")
 
     @property
     def data(self) -> str | None:
@@ -89,14 +114,19 @@ class SearchSpec:
             return SoftReward(self.budgets["latency_ms"], self.reward_exponent)
         return HardReward()
 
+    def build_rungs(self) -> Rungs:
+        """Where the worse trials are stopped."""
+        return Rungs(self.rungs, self.eta)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON types; the inverse of `from_dict`."""
-        return {**asdict(self), "space": self.space.to_dict()}
+        return {**asdict(self), "space": self.space.to_dict(), "rungs": list(self.rungs)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SearchSpec:
-        """The inverse of `to_dict`."""
-        return cls(**{**data, "space": SpaceSpec.from_dict(data["space"])})
+        """The inverse of `to_dict`; what specs stored by earlier versions lack has its default."""
+        space, rungs = SpaceSpec.from_dict(data["space"]), tuple(data.get("rungs", ()))
+        return cls(**{**data, "space": space, "rungs": rungs})
 
 
 def check_name(name: str) -> str:

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from api.errors import NotFound, OptionError
+from api.boards import board_tables
+from api.errors import OptionError
 from api.store import Store
 from latency.importers import Imported
-from latency.priced import Priced, missing_kernels
+from latency.predict import missing_kernels
+from latency.priced import Priced, inference_form
 from latency.table import Identity, LatencyTable
 from nas.graph import Graph, Shape
 
@@ -43,15 +45,14 @@ def find_model_table(store: Store, name: str, graph: Graph, identity: Identity |
     Raises:
         NotFound: there is no such table, or the board has none.
     """
-    found = store.tables.list(board=name)
+    found = board_tables(store, name)
     if not found:
-        if any(b.name == name for b in store.boards.all()):
-            raise NotFound(f"board {name} has no latency table yet; make one: nas profile {name} --space …")
         return store.tables.get(name)
     tables = (store.tables.get(summary.digest) for summary in found)
+    places = inference_form(graph).places()
 
     def lack(table: LatencyTable) -> tuple[bool, int]:
-        return identity is not None and table.identity != identity, missing_kernels(table, graph)
+        return identity is not None and table.identity != identity, missing_kernels(table, places)
 
     return min(tables, key=lack)
 
@@ -73,14 +74,13 @@ def describe_model(file: Path, model: Imported) -> dict[str, Any]:
 def describe_price(table: LatencyTable, priced: Priced) -> dict[str, Any]:
     """What a table says of it."""
     whole = priced.prediction
-    interval = whole if priced.interval else None
     return {
         "table": table.digest,
         "board": table.identity.board,
         "latency_ms": None if whole is None else whole.ms,
-        "low_ms": None if interval is None else interval.low_ms,
-        "high_ms": None if interval is None else interval.high_ms,
-        "confidence": None if interval is None else interval.confidence,
+        "low_ms": None if whole is None else whole.low_ms,
+        "high_ms": None if whole is None else whole.high_ms,
+        "confidence": None if whole is None else whole.confidence,
         "known_ms": priced.known_ms,
         "known_ops": sum(op.kernel is not None and op.ms is not None for op in priced.ops),
         "fused_ops": sum(op.kernel is None for op in priced.ops),

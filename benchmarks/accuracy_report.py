@@ -1,14 +1,21 @@
-"""Writes docs/accuracy.md from the results in benchmarks/results/.
+"""Keeps the results of the latency benchmarks in benchmarks/results/ and writes docs/accuracy.md from them.
 
 python benchmarks/accuracy_report.py
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
+import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.space import SearchSpace
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -45,6 +52,38 @@ _WEAK = """\
   threads: code for these is tested on recorded trees of /proc and /sys. fp16 was only run on an emulated Cortex-A76. No
   latency of a real ARM board has been compared yet.
 """
+
+
+def command() -> str:
+    """What the user ran."""
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def save(name: str, options: argparse.Namespace, space: SearchSpace, result: dict[str, Any]) -> dict[str, Any]:
+    """Keeps a result, and writes the report anew.
+
+    Args:
+        name: of the file, without its ending.
+        options: of the command, `board` and `engine` among them.
+        space: what was measured.
+        result: what came of it.
+
+    Returns:
+        The result with what all results tell: board, engine, space, resolution, command and date.
+    """
+    told = {
+        "board": options.board,
+        "engine": options.engine,
+        "space": space.name,
+        "resolution": space.inputs[0][1],
+        "command": command(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **result,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+    write_report()
+    return told
 
 
 def write_report() -> None:

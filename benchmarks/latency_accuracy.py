@@ -15,16 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from accuracy_report import RESULTS, write_report
+from accuracy_report import command, save
 from boards import HOST, open_board
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -50,11 +48,11 @@ def main() -> None:
     options = _options()
     space = build_space(options.space, resolution=options.resolution)
     engine = get_engine(options.engine)
-    told: dict[str, Any] = {"space": space.name, "resolution": options.resolution, "nets": options.nets}
+    told: dict[str, Any] = {"nets": options.nets}
     with open_board(options.board, options.engine, dtype=options.dtype) as board, PatientLink(board) as link:
         profiler = Profiler(board, link.open_session, space, passes=options.passes, seed=options.seed)
         began = time.monotonic()
-        profile = profiler.run(on_progress=bar("profile"), command=_command())
+        profile = profiler.run(on_progress=bar("profile"), command=command())
         table = profile.table
         told["profile"] = {
             "seconds": profile.seconds, "wall_s": time.monotonic() - began, "networks": profiler.networks,
@@ -82,18 +80,14 @@ def main() -> None:
     rows["FLOPs alone"] = _judge(np.array([float(g.flops) for g in graphs]), measured)
     noise = [r.noise_pct for r in results[SCALE_NETWORKS:] if r.noise_pct is not None]
     told |= {
-        "board": options.board, "engine": options.engine, "dtype": options.dtype, "seed": options.seed,
-        "command": _command(), "date": datetime.now(UTC).isoformat(timespec="seconds"), "rows": rows,
+        "dtype": options.dtype, "seed": options.seed, "rows": rows,
         "noise_pct": float(np.mean(noise)) if noise else None, "runs": results[0].runs,
         "measured_ms": [float(v) for v in np.quantile(measured, (0, 0.5, 1))],
         "cpu": platform.processor() or platform.machine() if options.board == HOST else options.board,
     }  # fmt: skip
-    name = f"accuracy-{options.board}-{options.engine}-{options.dtype}-{space.name}-{space.inputs[0][1]}.json"
-    told["resolution"] = space.inputs[0][1]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / name).write_text(json.dumps(told, indent=1) + "\n")
+    name = f"accuracy-{options.board}-{options.engine}-{options.dtype}-{space.name}-{space.inputs[0][1]}"
+    told = save(name, options, space, told)
     print(json.dumps(told) if options.json else _text(told))
-    write_report()
 
 
 def _options() -> argparse.Namespace:
@@ -202,10 +196,6 @@ def bar(what: str) -> Callable[[Progress], None]:
             print(f"{what}: {progress.visits_done}/{progress.visits}, {progress.remaining_s:.0f} s", file=sys.stderr)
 
     return show
-
-
-def _command(argv: Sequence[str] | None = None) -> str:
-    return shlex.join(["python", "benchmarks/latency_accuracy.py", *(argv or sys.argv[1:])])
 
 
 if __name__ == "__main__":

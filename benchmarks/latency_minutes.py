@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from accuracy_report import RESULTS, write_report
+from accuracy_report import save
 from boards import HOST, open_board
 from latency_accuracy import SCALE_NETWORKS, bar, unseen
 
@@ -63,16 +61,8 @@ def main() -> None:
             rows.append(_judge(profile, measured, graphs, latency_model(profile.table, space)(x)))
             print(json.dumps(rows[-1]), file=sys.stderr)
     noise = [r.noise_pct for r in truth[SCALE_NETWORKS:] if r.noise_pct is not None]
-    result = {
-        "board": options.board, "engine": options.engine, "space": space.name, "resolution": options.resolution,
-        "nets": options.nets, "rows": rows, "noise_pct": float(np.mean(noise)) if noise else None,
-        "command": shlex.join(["python", "benchmarks/latency_minutes.py", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
-    RESULTS.mkdir(exist_ok=True)
-    name = f"minutes-{options.board}-{options.engine}-{space.name}-{options.resolution}.json"
-    (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
-    write_report()
+    result = {"nets": options.nets, "rows": rows, "noise_pct": float(np.mean(noise)) if noise else None}
+    save(f"minutes-{options.board}-{options.engine}-{space.name}-{options.resolution}", options, space, result)
 
 
 def _until(passes: Sequence[Pass], seconds: float) -> list[Pass]:

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from accuracy_report import RESULTS, write_report
+from accuracy_report import save
 from boards import HOST, open_board
 from latency_accuracy import unseen
 from numpy.typing import NDArray
@@ -69,9 +67,6 @@ def main() -> None:
             print(json.dumps({k: v for k, v in told.items() if k != "winners"}), file=sys.stderr, flush=True)
     winners = [w for r in rounds for w in r["winners"]]
     result: dict[str, Any] = {
-        "board": options.board, "engine": options.engine, "space": space.name, "resolution": space.inputs[0][1],
-        "command": shlex.join(["python", "benchmarks/latency_promises.py", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "rounds": [{k: v for k, v in r.items() if k != "winners"} for r in rounds],
         "nets": options.nets,
         "coverage_pct": float(np.mean([r["coverage_pct"] for r in rounds])),
@@ -82,10 +77,8 @@ def main() -> None:
         "kept_as_predicted": sum(w["kept_as_predicted"] for w in winners),
         "confidence": CONFIDENCE,
     }  # fmt: skip
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"promises-{options.board}-{options.engine}.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({k: v for k, v in result.items() if k != "rounds"}, indent=1))
-    write_report()
+    told = save(f"promises-{options.board}-{options.engine}", options, space, result)
+    print(json.dumps({k: v for k, v in told.items() if k != "rounds"}, indent=1))
 
 
 def _profile(link: PatientLink, space: SearchSpace, passes: int | None, seed: int) -> LatencyTable:

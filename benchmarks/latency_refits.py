@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from dataclasses import astuple, replace
-from datetime import UTC, datetime
 
 import numpy as np
-from accuracy_report import RESULTS, write_report
+from accuracy_report import save
 from boards import HOST, open_board
 from latency_accuracy import bar
 
@@ -69,18 +66,12 @@ def main() -> None:
         below.append(float(np.mean(ratio <= high)))
         errors.append(float(np.mean(np.abs(np.expm1(-ratio)))))
     result = {
-        "board": options.board, "engine": options.engine, "space": space.name, "resolution": space.inputs[0][1],
         "nets": len(fresh) - FRESH_NETWORKS, "refits": options.refits, "coverage_pct": 100 * float(np.mean(inside)),
         "lowest_pct": 100 * min(inside), "highest_pct": 100 * max(inside), "below_pct": 100 * float(np.mean(below)),
         "mean_error_pct": 100 * float(np.mean(errors)),
-        "command": shlex.join(["python", "benchmarks/latency_refits.py", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
-    RESULTS.mkdir(exist_ok=True)
-    name = f"refits-{options.board}-{options.engine}-{space.name}-{result['resolution']}.json"
-    (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
-    write_report()
+    name = f"refits-{options.board}-{options.engine}-{space.name}-{space.inputs[0][1]}"
+    print(json.dumps(save(name, options, space, result)))
 
 
 if __name__ == "__main__":

@@ -16,11 +16,9 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import os
 import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -32,7 +30,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "qemu"))
-from faults import SCRIPTS, FaultyBoard  # noqa: E402 - beside the board's scripts, no package
+from emulated import images, make_board  # noqa: E402 - beside the board's scripts, no package
+from faults import FaultyBoard  # noqa: E402
 from watched import Run  # noqa: E402
 
 ALIAS = "faulty"
@@ -245,11 +244,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
     chance = random.Random(wanted.seed)
-    source = Path(os.environ.get("LIGHTNAS_QEMU_DIR") or Path.home() / ".cache/lightnas-tests/qemu")
-    subprocess.run([SCRIPTS / "make_board.sh", source], check=True, stdout=subprocess.DEVNULL)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    make_board(images())
     space = ["--space", wanted.space, "--passes", str(wanted.passes)]
     space += ["--resolution", str(wanted.resolution)] if wanted.resolution else []
     folder = Path(tempfile.mkdtemp(prefix="lightnas-faults-"))
@@ -259,7 +254,7 @@ def main() -> None:
     result: dict[str, Any] = {}
     run: Run | None = None
     try:
-        with FaultyBoard(source, folder / "board", port) as board:
+        with FaultyBoard(images(), folder / "board") as board:
             config = folder / "ssh_config"
             board.write_ssh_config(config, ALIAS)
             tables, seconds = [], []

@@ -9,7 +9,7 @@ import numpy as np
 
 from latency.engines import Engine
 from latency.estimate import estimate_entries
-from latency.fit import Sampled, calibrate, drift_between, fit_ops
+from latency.fit import Sampled, calibrate, fit_ops
 from latency.table import Calibration, Entry, LatencyTable
 from nas.graph import Place
 
@@ -24,12 +24,10 @@ class Measured:
     Attributes:
         cover: with stamps.
         fresh: whole, some of them with stamps too.
-        raw: the fresh ones with the board's changes of speed still in their samples.
     """
 
     cover: Sequence[Sampled]
     fresh: Sequence[Sampled]
-    raw: Sequence[Sampled]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,12 @@ class Assembled:
 
 
 def assemble(
-    engine: Engine, wanted: Mapping[str, Place], measured: Measured, known: LatencyTable | None = None
+    engine: Engine,
+    wanted: Mapping[str, Place],
+    measured: Measured,
+    known: LatencyTable | None = None,
+    *,
+    drift_sigma: float = 0.0,
 ) -> Assembled:
     """Fits a table.
 
@@ -64,6 +67,7 @@ def assemble(
         wanted: engine key -> an op among its neighbours.
         measured: the networks; at least one whole.
         known: an earlier table of the same identity.
+        drift_sigma: as `drift_between` tells it of the whole networks.
     """
     both = [s for s in measured.fresh if s.timed.size]
     found = fit_ops(engine, measured.cover, both)
@@ -80,6 +84,5 @@ def assemble(
         entries |= estimate_entries(pairs, missing)
     offset_ms = found.offset_ms if measured.cover else known.offset_ms * drift if known else 0.0
     prior = known.calibration.terms if known else None
-    calibration = calibrate(engine, entries, offset_ms, measured.fresh, prior)
-    calibration = replace(calibration, drift_sigma=drift_between(measured.raw))
+    calibration = replace(calibrate(engine, entries, offset_ms, measured.fresh, prior), drift_sigma=drift_sigma)
     return Assembled(entries, offset_ms, calibration, found.stamp_ms, len(timed.keys() - old.keys()))

@@ -39,7 +39,7 @@ def detrend(passes: Sequence[Pass]) -> list[Pass]:
     if len(index) < _FEWEST or len(names) < _FEWEST * len(index):
         return passes
     which = np.array([index[name] for name in names], dtype=np.intp)
-    t = np.array([np.log(max(_usual_ns(runs), 1.0)) for p in passes for runs in p.runs.values()])
+    t = np.array([np.log(max(float(np.mean(runs.totals)), 1.0)) for p in passes for runs in p.runs.values()])
     speed = _speed(t, which)
     factors = iter(np.exp(np.median(speed) - speed))
     return [replace(p, runs={name: _scaled(runs, next(factors)) for name, runs in p.runs.items()}) for p in passes]
@@ -54,10 +54,6 @@ def _speed(t: NDArray[np.float64], which: NDArray[np.intp]) -> NDArray[np.float6
         usual = np.array([np.median(each) for each in np.split((t - speed)[order], cuts)])
         speed = median_filter(t - usual[which], size=WINDOW, mode="nearest")
     return speed
-
-
-def _usual_ns(runs: Runs) -> float:
-    return float(np.mean(runs.whole or [sum(run) for run in runs.timed]))
 
 
 def _scaled(runs: Runs, factor: float) -> Runs:

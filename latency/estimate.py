@@ -51,7 +51,7 @@ def estimate_entries(timed: Iterable[tuple[Op, Entry]], wanted: Mapping[str, Op]
         asked[_kind(op)].append((key, op))
     out: dict[str, Entry] = {}
     for kind, pairs in asked.items():
-        found = known.get(kind) or [pair for k, rest in known.items() for pair in rest if k.split("/")[0] == kind]
+        found = known.get(kind) or [pair for k, rest in known.items() for pair in rest if _base(k) == _base(kind)]
         found = found or [pair for rest in known.values() for pair in rest]
         if not found:
             continue
@@ -66,6 +66,10 @@ def estimate_entries(timed: Iterable[tuple[Op, Entry]], wanted: Mapping[str, Op]
 def _kind(op: Op) -> str:
     """Ops of one kind run through the same code; a pointwise convolution is a plain matrix product."""
     return "conv/1x1" if op.kind == "conv" and op.kernel == (1, 1) and op.groups == 1 else op.kind
+
+
+def _base(kind: str) -> str:
+    return kind.partition("/")[0]
 
 
 def _features(op: Op) -> list[float]:

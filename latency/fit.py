@@ -9,8 +9,8 @@ off networks that were run both ways: in a loop of its own a stamp is twice as f
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -37,14 +37,12 @@ class Sampled:
         model: what was run.
         whole: (passes,) ns; empty if it was not run whole.
         timed: (passes, stamps + 1) ns; empty if it was not timed.
-        sessions: (passes,) which runner each of `whole` comes from.
     """
 
     graph: Graph
     model: EngineModel
     whole: NDArray[np.float64]
     timed: NDArray[np.float64]
-    sessions: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -72,13 +70,11 @@ def gather(passes: Sequence[Pass], name: str) -> tuple[NDArray[np.float64], NDAr
 
 def sample(passes: Sequence[Pass], graph: Graph, model: EngineModel, timed: str | None, whole: str | None) -> Sampled:
     """A network's samples, run with stamps under the name `timed` and whole under the name `whole`."""
-    order = sorted((p for p in passes if whole in p.runs), key=lambda p: p.index)
     return Sampled(
         graph,
         model,
         gather(passes, whole)[0] if whole else np.empty(0),
         gather(passes, timed)[1] if timed else np.empty((0, 0)),
-        np.array([p.session for p in order for _ in p.runs[whole or ""].whole], dtype=np.intp),
     )
 
 
@@ -142,18 +138,30 @@ def network_row(engine: Engine, entries: Mapping[str, Entry], graph: Graph) -> N
     return row
 
 
-def drift_between(whole: Sequence[Sampled]) -> float:
+def drift_between(passes: Iterable[Pass], names: Iterable[str]) -> float:
     """How far the medians of two measurements lie apart because the board's speed differs from runner to runner.
 
     Each is a median over several runners, so one that met a bad moment counts for little: the spread of the runners'
     common log ratios is a median absolute deviation. 0 where there was but one runner.
+
+    Args:
+        passes: as they were measured, the board's changes of speed still in their times.
+        names: of networks run whole.
+
+    Returns:
+        The standard error of what all log times shift by.
     """
-    visits = np.bincount(np.concatenate([s.sessions for s in whole]))
+    times: dict[str, dict[int, list[int]]] = {name: defaultdict(list) for name in names}
+    visits: Counter[int] = Counter()
+    for p in passes:
+        for name in times.keys() & p.runs.keys():
+            times[name][p.session] += p.runs[name].whole
+            visits[p.session] += len(p.runs[name].whole)
+    usual = {name: np.median([ns for ran in of.values() for ns in ran]) for name, of in times.items() if of}
+    enough = _SHARE_OF_SESSION * max(visits.values(), default=0)
     shifts = []
-    for session in np.flatnonzero(visits >= _SHARE_OF_SESSION * visits.max()):
-        ratios = [
-            np.log(np.median(s.whole[at]) / np.median(s.whole)) for s in whole if (at := s.sessions == session).any()
-        ]
+    for session in (s for s, count in visits.items() if count >= enough):
+        ratios = [np.log(np.median(times[name][session]) / ns) for name, ns in usual.items() if session in times[name]]
         shifts.append(float(np.median(ratios)))
     if len(shifts) < 2:
         return 0.0

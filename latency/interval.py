@@ -48,6 +48,14 @@ def log_bound(table: LatencyTable, quantile: float) -> float:
     return float(residuals.mean() + t * spread)
 
 
+def interval_pct(table: LatencyTable) -> tuple[float, float] | None:
+    """The 90 % interval of a network of timed ops as percent of its prediction: below, above; None if none is told."""
+    if not has_intervals(table):
+        return None
+    low, high = (100 * math.expm1(log_bound(table, q)) for q in (0.05, 0.95))
+    return low, high
+
+
 def op_factor(sigma: float, quantile: float) -> float:
     """What an estimated op's part is multiplied with on the way to the bound of that probability."""
     return math.exp(_COMMON * float(ndtri(quantile)) * sigma)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from latency.engines import Engine, get_engine
@@ -41,13 +41,13 @@ class Prediction:
     Attributes:
         ms: predicted.
         low_ms, high_ms: the interval the measured latency lies in with probability `confidence`.
-        confidence: of the interval.
+        confidence: of the interval; these three are None where the table tells no interval.
     """
 
     ms: float
-    low_ms: float
-    high_ms: float
-    confidence: float
+    low_ms: float | None = None
+    high_ms: float | None = None
+    confidence: float | None = None
 
 
 def latency_model(table: LatencyTable, space: SearchSpace, *, quantile: float | None = None) -> CostModel:
@@ -103,6 +103,12 @@ def part_prices(table: LatencyTable, engine: Engine, quantile: float | None = No
     return price
 
 
+def missing_kernels(table: LatencyTable, places: Iterable[Place]) -> int:
+    """How many distinct kernels the table lacks of ops among their neighbours, a space's or a network's."""
+    kernel_key = get_engine(table.identity.engine).kernel_key
+    return len({key for place in places if (key := kernel_key(place)) is not None} - table.entries.keys())
+
+
 def predict(table: LatencyTable, graph: Graph) -> float:
     """The latency of one network in ms.
 
@@ -117,11 +123,13 @@ def predict_interval(table: LatencyTable, graph: Graph, confidence: float = 0.9)
 
     Raises:
         MissingOps: listing every op of the network the table lacks.
-        InvalidTable: the table tells no intervals.
     """
+    ms = predict(table, graph)
+    if not has_intervals(table):
+        return Prediction(ms)
     tail = (1 - confidence) / 2
     low, high = (_bound(table, graph, q) for q in (tail, 1 - tail))
-    return Prediction(predict(table, graph), low, high, confidence)
+    return Prediction(ms, low, high, confidence)
 
 
 def breakdown(table: LatencyTable, graph: Graph) -> list[OpShare]:

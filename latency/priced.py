@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from latency.engines import get_engine
-from latency.errors import InvalidTable
 from latency.importers import Imported, Unsupported
-from latency.predict import Prediction, part_prices, predict, predict_interval
+from latency.predict import Prediction, part_prices, predict_interval
 from latency.table import LatencyTable
 from nas.graph import Graph, Node
 
@@ -40,14 +39,12 @@ class Priced:
         unsupported: what the model has beyond them.
         known_ms: of the ops that have a price, and of what a network takes beyond its ops.
         prediction: of the whole network; None if anything is missing.
-        interval: whether the prediction tells one; tables of old have no residuals.
     """
 
     ops: tuple[PricedOp, ...]
     unsupported: tuple[Unsupported, ...]
     known_ms: float
     prediction: Prediction | None
-    interval: bool
 
     @property
     def missing(self) -> list[PricedOp]:
@@ -65,12 +62,6 @@ def inference_form(graph: Graph) -> Graph:
     return out
 
 
-def missing_kernels(table: LatencyTable, graph: Graph) -> int:
-    """How many distinct kernels of a network the table lacks."""
-    keys = get_engine(table.identity.engine).kernel_keys(inference_form(graph))
-    return len({key for key in keys if key is not None} - table.entries.keys())
-
-
 def price(table: LatencyTable, model: Imported) -> Priced:
     """Prices what can be priced, by the same rules as the networks of a space."""
     engine, graph = get_engine(table.identity.engine), inference_form(model.graph)
@@ -82,11 +73,5 @@ def price(table: LatencyTable, model: Imported) -> Priced:
         scaled = None if ms is None else table.scale * ms
         ops.append(PricedOp(node.path, node.op.key, key, scaled, entry is not None and entry.estimated))
     known_ms = sum(op.ms or 0.0 for op in ops) + table.scale * table.offset_ms
-    prediction, interval = None, False
-    if model.complete and all(op.ms is not None for op in ops):
-        try:
-            prediction, interval = predict_interval(table, graph), True
-        except InvalidTable:
-            ms = predict(table, graph)
-            prediction = Prediction(ms, ms, ms, 0.0)
-    return Priced(tuple(ops), model.unsupported, known_ms, prediction, interval)
+    whole = model.complete and all(op.ms is not None for op in ops)
+    return Priced(tuple(ops), model.unsupported, known_ms, predict_interval(table, graph) if whole else None)

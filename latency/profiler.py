@@ -24,7 +24,7 @@ from latency.detrend import detrend
 from latency.disturbance import Drift
 from latency.engines import Engine, EngineModel, get_engine
 from latency.errors import InvalidTable, LatencyError, RunnerCrashed
-from latency.fit import Sampled, sample
+from latency.fit import Sampled, drift_between, sample
 from latency.fresh import fresh_graphs
 from latency.passes import Network, Pass, PassSink, ProgressSink
 from latency.rounds import Rounds
@@ -298,7 +298,6 @@ class Profiler:
         found = Measured(
             cover=[s for p in cover if (s := _sampled(p, passes)).timed.size],
             fresh=[s for p in fresh if (s := _sampled(p, passes)).whole.size],
-            raw=[s for p in fresh if (s := _sampled(p, rounds.passes)).whole.size],
         )
         if len(found.fresh) < min(_FEWEST_WHOLE, len(self._fresh)):
             reasons = "; ".join(rounds.skipped.values())
@@ -306,7 +305,8 @@ class Profiler:
                 f"{self._board.name}: {len(found.fresh)} whole network(s) were measured, {_FEWEST_WHOLE} are needed "
                 f"for a table{f' ({reasons})' if reasons else ': give it more time; what was measured is kept'}"
             )
-        made = assemble(self._engine, self._places, found, self._known)
+        drift_sigma = drift_between(rounds.passes, [p.whole.name for p in fresh if p.whole])
+        made = assemble(self._engine, self._places, found, self._known, drift_sigma=drift_sigma)
         names = {n.name for p in [*cover, *self._fresh] for n in p.networks}
         mine = [p for p in rounds.passes if names & p.runs.keys()]
         raw = json.dumps([p.to_dict() for p in mine], sort_keys=True)

@@ -18,7 +18,7 @@ import numpy as np
 from latency.disturbance import Drift, drift
 from latency.passes import Network, Pass, PassSink, Progress, ProgressSink
 from latency.session import RunnerSession
-from latency.visits import Batch, OpenSession, Visitor, total_ns
+from latency.visits import Batch, OpenSession, Visitor
 
 STEADY_SPREAD: Final = 0.003
 """Where the middle half of a network's repeated runs lies within this share of their median, time is deterministic.
@@ -80,6 +80,7 @@ class Rounds:
         self._deadline: float | None = None
         self._target, self._started_s = 0, 0.0
         self._visits, self._standing, self._since_kept = 0, 0, 0
+        self._networks, self._planned = 0, 0
         self._names: list[str] = []
 
     @property
@@ -150,12 +151,13 @@ class Rounds:
             self._sweep(part, stop)
             if adaptive and count == len(names) and self._target == NOISY_PASSES[0] and self._visits:
                 self._target = self._affordable(len(names))
+                self._count()
                 stages = [(c, s) for c, s in self._stages(len(names), waves=False) if s > stop]
         self._visitor.unload([n for n in names if n not in self.skipped])
         self.complete = self.complete or not any(self._lacks(n, range(self._target)) for n in names)
         if self._on_progress and self.complete:
-            count, visits = self._wanted()
-            self._on_progress(Progress(visits, visits, self._target, count, 0.0))
+            self._count()
+            self._on_progress(Progress(self._planned, self._planned, self._target, self._networks, 0.0))
         return max((index + 1 for index, name in self._have if name in set(names)), default=0)
 
     def _stages(self, networks: int, *, waves: bool) -> list[tuple[int, int]]:
@@ -198,11 +200,6 @@ class Rounds:
     def _lacks(self, name: str, indices: range) -> bool:
         return any(self._due(name, index) for index in indices)
 
-    def _wanted(self) -> tuple[int, int]:
-        """How many networks there are, and how many visits of them there shall be."""
-        networks = [self._visitor.networks[n] for n in self._names if n not in self.skipped]
-        return len(networks), sum(min(self._target, n.most or self._target) for n in networks)
-
     def _shuffled(self, names: Sequence[str], index: int) -> list[str]:
         rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(index,)))
         return [names[i] for i in rng.permutation(len(names))]
@@ -224,7 +221,7 @@ class Rounds:
                 batch = self._visitor.visit([name], repeats=_REPEATS)
                 self._visitor.unload([name])
                 if name in batch.runs:
-                    low, middle, high = np.percentile(total_ns(batch.runs[name]), (25, 50, 75))
+                    low, middle, high = np.percentile(batch.runs[name].totals, (25, 50, 75))
                     return bool(high - low <= STEADY_SPREAD * middle)
         return False
 
@@ -243,10 +240,15 @@ class Rounds:
     def _remember(self, finished: Pass) -> None:
         for name, runs in finished.runs.items():
             self._have.add((finished.index, name))
-            self._totals.setdefault(name, []).extend(total_ns(runs))
+            self._totals.setdefault(name, []).extend(runs.totals)
 
     def _count(self) -> None:
-        """How many visits of those wanted now are finished and kept."""
+        """How many networks there are, how many visits of them there shall be, and how many of these are kept.
+
+        Between two batches and not after each visit: a local board's times would tell of it.
+        """
+        networks = [self._visitor.networks[n] for n in self._names if n not in self.skipped]
+        self._networks, self._planned = len(networks), sum(min(self._target, n.most or self._target) for n in networks)
         self._standing = sum((i, n) in self._have for n in self._names for i in range(self._target))
         self._since_kept = 0
 
@@ -254,9 +256,8 @@ class Rounds:
         """One more visit, as yet unkept."""
         self._visits, self._since_kept = self._visits + 1, self._since_kept + 1
         if self._on_progress and self._target:
-            count, planned = self._wanted()
-            done = min(planned, self._standing + self._since_kept)
-            left_s = (time.monotonic() - self._started_s) / self._visits * (planned - done)
+            done = min(self._planned, self._standing + self._since_kept)
+            left_s = (time.monotonic() - self._started_s) / self._visits * (self._planned - done)
             if self._deadline is not None:
                 left_s = max(0.0, min(left_s, self._deadline - time.monotonic()))
-            self._on_progress(Progress(done, planned, self._target, count, left_s))
+            self._on_progress(Progress(done, self._planned, self._target, self._networks, left_s))

@@ -46,6 +46,11 @@ class Runs:
     whole: tuple[int, ...]
     timed: tuple[tuple[int, ...], ...]
 
+    @property
+    def totals(self) -> tuple[int, ...]:
+        """Each run's time from start to end, in ns."""
+        return self.whole or tuple(sum(run) for run in self.timed)
+
 
 @dataclass(frozen=True)
 class LoadedFile:

@@ -13,9 +13,8 @@ from latency.detrend import detrend
 from latency.engines import get_engine
 from latency.errors import InvalidTable, RunnerCrashed
 from latency.fit import gather, split_half
-from latency.interval import has_intervals
 from latency.passes import Network, ProgressSink
-from latency.predict import Prediction, predict, predict_interval
+from latency.predict import Prediction, predict_interval
 from latency.profiler import network_name, require_dtype, session_identity
 from latency.rounds import Rounds
 from latency.table import LatencyTable
@@ -89,7 +88,7 @@ def verify(
     """
     engine = get_engine(board.engine)
     require_dtype(board, engine)
-    predicted = [_predicted(table, graph) for graph in graphs]
+    predicted = [predict_interval(table, graph, CONFIDENCE) for graph in graphs]
     models = [engine.build(graph) for graph in graphs]
     names = [network_name(model) for model in models]
     networks = {n: Network(n, m, timed=False) for n, m in zip(names, models, strict=True)}
@@ -120,21 +119,15 @@ def common_scale(results: Sequence[Verified]) -> float:
     return float(np.median([r.measured_ms / r.predicted_ms for r in results]))
 
 
-def _predicted(table: LatencyTable, graph: Graph) -> Prediction | float:
-    return predict_interval(table, graph, CONFIDENCE) if has_intervals(table) else predict(table, graph)
-
-
-def _verified(predicted: Prediction | float, runs_ms: NDArray[np.float64], raw_ms: NDArray[np.float64]) -> Verified:
-    low, high = (predicted.low_ms, predicted.high_ms) if isinstance(predicted, Prediction) else (None, None)
-    predicted_ms = predicted.ms if isinstance(predicted, Prediction) else predicted
+def _verified(predicted: Prediction, runs_ms: NDArray[np.float64], raw_ms: NDArray[np.float64]) -> Verified:
     measured_ms = float(np.median(runs_ms))
     return Verified(
-        predicted_ms=predicted_ms,
-        low_ms=low,
-        high_ms=high,
+        predicted_ms=predicted.ms,
+        low_ms=predicted.low_ms,
+        high_ms=predicted.high_ms,
         measured_ms=measured_ms,
         p95_ms=float(np.percentile(raw_ms, 95)),
-        error_pct=(predicted_ms / measured_ms - 1) * 100,
+        error_pct=(predicted.ms / measured_ms - 1) * 100,
         noise_pct=split_half(runs_ms) * 100 if len(runs_ms) > 1 else None,
         runs=len(runs_ms),
     )

@@ -166,7 +166,7 @@ class Visitor:
                     self._worked["measure"], self._losses = True, 0
                     self._on_visit()
                     if name == self.sentinel:
-                        sentinel += [(time.monotonic(), float(ns)) for ns in total_ns(found)]
+                        sentinel += [(time.monotonic(), float(ns)) for ns in found.totals]
             except (RunnerCrashed, ConnectionLost) as e:
                 behind = [name for name in left if name not in got]
                 self._survive(behind[0] if behind else "", e, "measure")
@@ -223,8 +223,3 @@ class Visitor:
             return True
         self.skipped[name] = str(error)
         return False
-
-
-def total_ns(runs: Runs) -> list[int]:
-    """Each run's time from start to end."""
-    return list(runs.whole) or [sum(run) for run in runs.timed]

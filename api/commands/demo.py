@@ -14,8 +14,9 @@ from rich.table import Table
 from api.commands.export import EpochsBar
 from api.commands.live import SearchView
 from api.commands.output import JsonFlag, print_json, progress_bar, say, short, stderr_console, stdout_console
-from api.commands.profile import VisitsBar
+from api.commands.profile import VisitsBar, say_waiting
 from api.store import Store
+from latency.link import WaitSink
 from latency.passes import ProgressSink
 from nas.evaluator import Progress
 from nas.search import SearchEvent
@@ -40,6 +41,10 @@ class ConsoleView:
     def note(self, text: str) -> None:
         """Something worth telling."""
         stderr_console().print(f"  {text}", soft_wrap=True, markup=False)
+
+    def waiting(self, board: str) -> WaitSink:
+        """Told, now and then, that the board is waited for."""
+        return say_waiting(board)
 
     @contextmanager
     def visits(self, text: str) -> Iterator[ProgressSink]:

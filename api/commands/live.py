@@ -34,6 +34,9 @@ class SearchView:
     def __call__(self, event: SearchEvent) -> None:
         """Draw an event."""
         if isinstance(event, TrialStarted):
+            missed = event.trial.attrs.get("expected_regret")
+            if missed is not None:
+                self._bar.update(self._whole, description=f"search, {100 * missed:.2f} points expected to be missed")
             label = f"  trial {event.trial.number}" + (" (resumed)" if event.resumed else "")
             self._running[event.trial.number] = self._bar.add_task(label, total=None)
         elif isinstance(event, TrialStep):
@@ -48,15 +51,15 @@ class SearchView:
         if trial.state is TrialState.FAILED:
             self._bar.console.print(Text(f"{trial.number:>6}  failed: {trial.error}", style="red"), soft_wrap=True)
             return
-        accuracy = trial.accuracy or 0.0
-        better = self._best is None or accuracy > self._best
+        accuracy, stopped = trial.accuracy or 0.0, trial.pruned_at
+        better = stopped is None and (self._best is None or accuracy > self._best)
         self._best = accuracy if better else self._best
+        remark = "  best" if better else "" if stopped is None else f"  stopped after {stopped}"
+        style = "green" if better else "" if stopped is None else "dim"
         cells = (str(trial.number), f"{100 * accuracy:.2f} %", *_costs(trial.costs), f"{trial.seconds:.1f}")
         line = "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True))
         encoding = ",".join(map(str, trial.encoding))
-        self._bar.console.print(
-            Text(f"{line}  {encoding}{'  best' if better else ''}", style="green" if better else ""), soft_wrap=True
-        )
+        self._bar.console.print(Text(f"{line}  {encoding}{remark}", style=style), soft_wrap=True)
 
 
 def _costs(costs: Mapping[str, float]) -> tuple[str, str, str]:

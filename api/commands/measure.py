@@ -15,6 +15,7 @@ from api.commands.predict import ShapeOption
 from api.errors import NotFound, OptionError
 from api.store import Store
 from api.user_models import describe_price, find_model_table, format_prediction, parse_shape
+from latency.link import PatientLink
 from latency.measure import LoadedModel, Measured, load_model
 from latency.priced import price
 from latency.sustained import Interval, Sustained
@@ -52,8 +53,6 @@ def measure(
 
     Example: nas measure pi4 mine.param --shape 3x96x96 --sustain 10m
     """
-    from api.boards import reach
-
     duration_s = None if sustain is None else parse_duration(sustain, "--sustain")
     if duration_s is not None and (passes or runs):
         raise OptionError("--sustain runs without a pause: it goes with neither --passes nor --runs")
@@ -61,8 +60,8 @@ def measure(
     with Store.open() as store:
         target = store.boards.get(board)
         with (
-            reach(target, accept_new_host_key=accept) as reached,
-            load_model(target, reached.transport, reached.deployment, model, size) as loaded,
+            PatientLink(target, accept_new_host_key=accept) as link,
+            load_model(target, link.transport, link.deployment, model, size) as loaded,
         ):
             found, why_not = _find_table(store, table, loaded, board)
             if duration_s is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from dataclasses import asdict
@@ -25,8 +24,8 @@ from api.commands.output import (
     say,
 )
 from api.store import Store
-from latency.interval import has_intervals, log_bound
-from latency.link import WaitSink
+from latency.interval import interval_pct
+from latency.link import PatientLink, WaitSink
 from latency.passes import Progress as Visits
 from latency.profiler import Profile
 from nas.spaces import build_space
@@ -71,20 +70,13 @@ def describe_profile(profile: Profile) -> dict[str, Any]:
         "calibration_networks": calibration.networks,
         "error_pct": calibration.error_pct,
         "split_half_pct": calibration.split_half_pct,
-        "interval_pct": interval_pct(profile),
+        "interval_pct": interval_pct(profile.table),
         "deterministic": profile.deterministic,
         "drift_pct": None if drift is None else (drift.ratio - 1) * 100,
         "drift_significant": None if drift is None else drift.significant,
         "skipped": list(profile.skipped),
         "disturbed": dict(profile.disturbed),
     }
-
-
-def interval_pct(profile: Profile) -> list[float] | None:
-    """The 90 % interval of a prediction as percent of it: below, above; None where the table tells none."""
-    if not has_intervals(profile.table):
-        return None
-    return [100 * math.expm1(log_bound(profile.table, q)) for q in (0.05, 0.95)]
 
 
 def print_profile(profile: Profile) -> None:
@@ -146,7 +138,7 @@ def profile(
     Every pass is saved as it ends; the same command goes on with an unfinished profile. A board that has a table times
     only what is new.
     """
-    from api.boards import plan_profile, reach, run_profile
+    from api.boards import plan_profile, run_profile
 
     limit_s = None if time_limit is None else parse_duration(time_limit, "--time-limit")
     built = build_space(space, resolution=resolution, classes=classes, channels=channels)
@@ -154,7 +146,7 @@ def profile(
         target = store.boards.get(board)
         try:
             with (
-                reach(target, accept_new_host_key=accept, on_wait=say_waiting(board)) as link,
+                PatientLink(target, accept_new_host_key=accept, on_wait=say_waiting(board)) as link,
                 progress_bar() as bar,
             ):
                 plan = plan_profile(store, link, built, passes=passes, seed=seed, fresh=fresh, fresh_networks=networks)

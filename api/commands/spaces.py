@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,9 +17,16 @@ from api.commands.output import (
     print_table,
     short,
 )
+from api.errors import OptionError
 from nas.cost import flops_model, params_model
 from nas.space import SearchSpace
 from nas.spaces import build_space, space_names
+
+if TYPE_CHECKING:
+    from latency.table import LatencyTable
+
+_BAR = 40  # characters
+_NAMES = {"flops": "multiply-adds", "params": "parameters", "latency_ms": "predicted ms"}
 
 app = typer.Typer(help="Search spaces: what there is, its genes and its ops.")
 SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help="A space's name or a YAML file.")]
@@ -135,3 +142,127 @@ def ops(
         print_json([{"key": op.key, "flops": op.flops, "params": op.params} for op in found])
     else:
         print("\n".join(op.key for op in found))
+
+
+@app.command()
+def feasible(
+    space: SpaceArgument,
+    board: Annotated[
+        str | None, typer.Option(help="Board whose latency counts; its newest fitting table is used.")
+    ] = None,
+    table: Annotated[str | None, typer.Option(help="A certain latency table: its digest, or the beginning.")] = None,
+    latency_ms: Annotated[float | None, typer.Option("--latency-ms", help="Largest latency in ms.")] = None,
+    flops: Annotated[float | None, typer.Option(help="Most multiply-adds at batch 1.")] = None,
+    params: Annotated[float | None, typer.Option(help="Most parameters.")] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="That a network keeps --latency-ms when measured; default: 0.95. 0.5: as predicted."),
+    ] = None,
+    resolution: ResolutionOption = None,
+    classes: ClassesOption = None,
+    channels: ChannelsOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell what budgets leave of a space: smallest and largest costs, how many networks are inside, histograms.
+
+    Example: nas spaces feasible light-nas --flops 300e6 --params 3.5e6
+
+    Example: nas spaces feasible mobilenetv2-small --board pi4 --latency-ms 5
+    """
+    from api.feasibility import describe_feasible
+    from api.specs import SearchSpec
+    from nas.spaces.recipe import SpaceSpec
+
+    given = {"latency_ms": latency_ms, "flops": flops, "params": params}
+    budgets = {metric: limit for metric, limit in given.items() if limit is not None}
+    recipe = SpaceSpec.of(space, tuple(resolution or ()), classes, channels)
+    if confidence is not None and (latency_ms is None or not (board or table)):
+        raise OptionError("--confidence says how surely --latency-ms is kept; give both, and a board or table")
+    SearchSpec(recipe, budgets, confidence=confidence)  # tells wrong values before anything is computed
+    built = recipe.build()
+    measured = _find_table(board, table, built)
+    if measured is not None and latency_ms is not None and confidence is None:
+        from api.compose import default_confidence
+
+        confidence = default_confidence(measured)
+    about = describe_feasible(SearchSpec(recipe, budgets, confidence=confidence), built, measured)
+    if as_json:
+        print_json(about)
+    else:
+        _print_feasible(about)
+
+
+def _find_table(board: str | None, table: str | None, space: SearchSpace) -> LatencyTable | None:
+    if board is None and table is None:
+        return None
+    from api.boards import find_table
+    from api.store import Store
+
+    with Store.open() as store:
+        if board is not None:
+            store.boards.get(board)
+        return find_table(store, table or board or "", space)
+
+
+def _print_feasible(about: Mapping[str, Any]) -> None:
+    limited = bool(about["budgets"])
+    metrics = about["metrics"]
+    heads = (">smallest", *(f">{100 * float(q):g} % have ≤" for q in metrics["flops"]["quantiles"]), ">largest")
+    rows = [
+        (_NAMES[name], *(_amount(v, name) for v in (m["min"], *m["quantiles"].values(), m["max"])))
+        for name, m in metrics.items()
+    ]
+    print_table(f"{about['space']}: {_number(about['networks'])} networks", ("", *heads), rows)
+    for name, metric in metrics.items():
+        counts = metric["histogram"]
+        edges, every, inside = counts["edges"], counts["networks"], counts["inside"]
+        shown = [
+            (
+                _amount(low, name),
+                _amount(high, name),
+                _percent(n / about["networks"]),
+                *((_percent(kept / n if n else 0.0),) if limited else ()),
+                _bar(n, kept if limited else n, max(every)),
+            )
+            for low, high, n, kept in zip(edges[:-1], edges[1:], every, inside, strict=True)
+        ]
+        columns = (">from", ">to", ">networks", *((">of them inside",) if limited else ()), "")
+        out()
+        print_table(_NAMES[name], columns, shown)
+    out()
+    if limited:
+        _print_inside(about)
+    example = about["example"]
+    out(f"example: {example['encoding']} ({', '.join(f'{_amount(example[m], m)} {_NAMES[m]}' for m in metrics)})")
+
+
+def _print_inside(about: Mapping[str, Any]) -> None:
+    inside, share = about["inside"], about["share"]
+    wanted = " and ".join(f"{metric} <= {_amount(b['limit'], metric)}" for metric, b in about["budgets"].items())
+    sure = "" if about["confidence"] is None else f" (with confidence {about['confidence']:g})"
+    if inside["at_least"] == inside["at_most"]:
+        found = f"{_number(inside['about'])} networks, {_percent(share['about'])}"
+    else:
+        found = (
+            f"{_number(inside['at_least'])} to {_number(inside['at_most'])} networks, {_percent(share['at_least'])} to "
+            f"{_percent(share['at_most'])}"
+        )
+    out(f"inside {wanted}{sure}: {found}")
+
+
+def _amount(value: float, metric: str) -> str:
+    return f"{value:.4g}" if metric == "latency_ms" else short(value)
+
+
+def _number(count: float) -> str:
+    return f"{count:.0f}" if count < 1e6 else f"{count:.4g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _bar(count: float, inside: float, most: float) -> str:
+    """The networks of an interval as a bar, those inside solid."""
+    width, solid = round(_BAR * count / most), round(_BAR * min(inside, count) / most)
+    return "█" * solid + "░" * (width - solid)

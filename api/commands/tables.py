@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from dataclasses import asdict
@@ -16,7 +15,7 @@ import typer
 from api.commands.output import JsonFlag, out, print_json, print_table, say
 from api.store import Store
 from latency.errors import InvalidTable
-from latency.interval import has_intervals, log_bound
+from latency.interval import interval_pct
 from latency.table import LatencyTable
 from latency.table_diff import TableDiff, diff_tables
 
@@ -55,9 +54,8 @@ def show(
         return
     rows = [("digest", found.digest), ("ops", len(entries)), ("offset_ms", found.offset_ms)]
     rows += [(k, _value(k, v)) for part in ("identity", "calibration", "provenance") for k, v in content[part].items()]
-    if has_intervals(found):
-        low, high = (100 * math.expm1(log_bound(found, q)) for q in (0.05, 0.95))
-        rows.append(("90 % interval", f"{low:+.1f} to {high:+.1f} % of a prediction"))
+    if interval := interval_pct(found):
+        rows.append(("90 % interval", "{:+.1f} to {:+.1f} % of a prediction".format(*interval)))
     estimated = sum(e.estimated for e in found.entries.values())
     if estimated:
         rows.append(("estimated", f"{estimated} ops: their profile was cut short, and goes on when started again"))

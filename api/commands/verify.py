@@ -18,11 +18,14 @@ from api.commands.output import (
     print_table,
     progress_bar,
 )
-from api.commands.profile import VisitsBar
+from api.commands.profile import VisitsBar, say_waiting
 from api.commands.spaces import format_encoding
 from api.errors import NotFound, OptionError
 from api.store import Store
+from latency.board import Board
+from latency.link import PatientLink
 from latency.verify import Verified, common_scale
+from latency.verify import verify as verify_graphs
 from nas.spaces import build_space
 
 _SHOW_DRIFT, _DRIFT = 5, 0.02
@@ -57,8 +60,8 @@ def verify(
 
     Example: nas verify search-1 --top 5
     """
-    from api.boards import find_table, reach, verify_on_board
-    from api.compose import reopen
+    from api.boards import find_table
+    from api.compose import pick_trials, reopen
     from api.deliver import format_trial, measure_trials
 
     with Store.open() as store:
@@ -72,9 +75,9 @@ def verify(
             board, used, built = store.boards.get(record.board), plan.table, plan.space
             if encodings or random is not None:
                 raise OptionError("a search brings its own networks (--top N); name a board and --space for others")
-            trials = store.searches.best(record.id, top)
+            trials = pick_trials(store, record, top)
             texts = [format_trial(t) for t in trials]
-            with reach(board, accept_new_host_key=accept) as link, progress_bar() as bar:
+            with _connect(board, accept) as link, progress_bar() as bar:
                 bar_of = VisitsBar(bar, f"verify on {board.name}")
                 results = measure_trials(store, record, plan, link, trials, passes=passes, on_progress=bar_of)
         else:
@@ -88,9 +91,10 @@ def verify(
                 raise OptionError("name networks to run, or --random N")
             texts = [format_encoding(row) for row in rows]
             graphs = [built.graph(row) for row in rows]
-            with reach(board, accept_new_host_key=accept) as link, progress_bar() as bar:
-                results = verify_on_board(
-                    link,
+            with _connect(board, accept) as link, progress_bar() as bar:
+                results = verify_graphs(
+                    board,
+                    link.open_session,
                     graphs,
                     used,
                     passes=passes,
@@ -98,6 +102,10 @@ def verify(
                     on_progress=VisitsBar(bar, f"verify on {board.name}"),
                 )
     _show(board.name, used.digest, texts, results, as_json=as_json)
+
+
+def _connect(board: Board, accept_new_host_key: bool) -> PatientLink:
+    return PatientLink(board, accept_new_host_key=accept_new_host_key, on_wait=say_waiting(board.name))
 
 
 def _search(store: Store, name: str) -> Any:

@@ -58,6 +58,7 @@ class Database:
                     connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
                     json_serializer=dump_json,
                 )
+        self._writer = self.engine.execution_options(**{_WRITE: True})  # the same pool of connections
 
     @property
     def label(self) -> str:
@@ -76,7 +77,7 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction, durable when the block ends. SQLite takes its write lock at the beginning."""
-        with self.errors(), self.engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
+        with self.errors(), self._writer.connect() as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager

@@ -34,6 +34,7 @@ class SearchRecord:
         space_digest: of the space as it was; another digest would decode the encodings differently.
         board: the board aimed at, if any.
         table_digest: the latency table pinned, if any.
+        beliefs: what its strategy thought of the result when it last stopped, if it thinks.
         winner: the final training of the best network, once made.
         error: why it failed.
         created_at: when it was asked.
@@ -48,6 +49,7 @@ class SearchRecord:
     space_digest: str
     board: str | None
     table_digest: str | None
+    beliefs: dict[str, Any] | None
     winner: dict[str, Any] | None
     error: str | None
     created_at: dt.datetime
@@ -142,6 +144,24 @@ class SearchStore:
         """Change what may change between runs (trials wanted)."""
         with self._db.write() as c:
             c.execute(sa.update(searches).where(searches.c.id == search_id).values(spec=dict(spec)))
+
+    def set_beliefs(self, search_id: int, beliefs: Mapping[str, Any] | None) -> None:
+        """Keep what the strategy thinks of its result."""
+        with self._db.write() as c:
+            c.execute(sa.update(searches).where(searches.c.id == search_id).values(beliefs=beliefs))
+
+    def trial(self, search_id: int, number: int) -> Trial:
+        """One trial.
+
+        Raises:
+            NotFound: there is none.
+        """
+        query = sa.select(trials).where(trials.c.search_id == search_id, trials.c.number == number)
+        with self._db.read() as c:
+            row = c.execute(query).mappings().first()
+        if row is None:
+            raise NotFound(f"search {search_id} has no trial {number}")
+        return trial_of(row)
 
     def set_winner(self, search_id: int, winner: Mapping[str, Any]) -> None:
         """Keep the final training of the best network."""

@@ -13,6 +13,11 @@ from api.store.engine import Database
 from nas.trial import Trial, TrialState
 
 _ROWS_AT_ONCE = 500
+# Made once: building and recognising a statement costs SQLAlchemy more than running it.
+_START = sa.insert(trials)
+_FINISH = sa.update(trials).where(
+    trials.c.search_id == sa.bindparam("of_search"), trials.c.number == sa.bindparam("of_number")
+)
 
 
 def trial_of(row: Mapping[Any, Any]) -> Trial:
@@ -28,6 +33,7 @@ def trial_of(row: Mapping[Any, Any]) -> Trial:
         extras=row["extras"],
         attrs=row["attrs"],
         error=row["error"],
+        stop_below=row["stop_below"],
     )
 
 
@@ -51,27 +57,25 @@ class SqlTrialLog:
             StoreError: this number is recorded already.
         """
         key = {"search_id": self._search, "number": trial.number}
-        values = {"encoding": ",".join(map(str, trial.encoding)), "started_at": now(), **_mutable(trial)}
+        settled = {"encoding": ",".join(map(str, trial.encoding)), "stop_below": dict(trial.stop_below)}
+        values = {**settled, "started_at": now(), **_mutable(trial)}
         try:
             with self._db.write() as c:
-                c.execute(sa.insert(trials).values(**key, **values))
+                c.execute(_START, {**key, **values})
         except StoreError as e:
             if isinstance(e.__cause__, sa.exc.IntegrityError):
                 raise StoreError(f"search {self._search}: trial {trial.number} was started twice") from e
             raise
 
     def finished(self, trial: Trial) -> None:
-        """Replace a running trial by its completed or failed form.
+        """Replace a running trial by its completed, pruned or failed form.
 
         Raises:
             StoreError: it was never started.
         """
         with self._db.write() as c:
-            done = c.execute(
-                sa.update(trials)
-                .where(trials.c.search_id == self._search, trials.c.number == trial.number)
-                .values(finished_at=now(), **_mutable(trial))
-            )
+            key = {"of_search": self._search, "of_number": trial.number}
+            done = c.execute(_FINISH, {**key, "finished_at": now(), **_mutable(trial)})
             if done.rowcount != 1:
                 raise StoreError(f"search {self._search}: trial {trial.number} was never started")
 

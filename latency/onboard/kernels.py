@@ -36,13 +36,13 @@ def charge(kernels: list[dict[str, Any]], owners: dict[str, int]) -> tuple[list[
             fit = plain or later or fit
         charged[i] = own[(fit or near)[0]]
     times = [kernel["dur"] for kernel in kernels]
-    return charged, sum(t for t, o in zip(times, own) if o >= 0) / max(1, sum(times))  # noqa: B905
+    return charged, sum(t for t, o in zip(times, own) if o >= 0) / max(1, sum(times))
 
 
 def intervals(kernels: list[dict[str, Any]], charged: list[int], stamps: int, whole: int) -> list[int]:
     """A profiled run in ns: the time of each stamp, then what lies before the first and behind the last kernel."""
     out = [0] * stamps + [whole]
-    for kernel, stamp in zip(kernels, charged):  # noqa: B905
+    for kernel, stamp in zip(kernels, charged):
         out[stamp] += kernel["dur"] * 1000
     out[-1] -= (kernels[-1]["ts"] + kernels[-1]["dur"] - kernels[0]["ts"]) * 1000
     return out

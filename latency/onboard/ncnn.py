@@ -126,7 +126,7 @@ class NcnnBackend(Backend):
         """Fills the inputs, c, h, w each, and runs the network once."""
         names = list(loaded["net"].input_names())
         loaded["inputs"], loaded["shapes"] = [], shapes
-        for name, shape in zip(names, shapes):  # noqa: B905 - newer than Python 3.9
+        for name, shape in zip(names, shapes):
             if not 1 <= len(shape) <= 4 or min(shape) < 1:
                 raise Refused("engine", f"the model does not tell the shape of its input {name}: give it as c,h,w")
             blob = self.ncnn.Mat(*reversed(shape))
@@ -155,7 +155,7 @@ class NcnnBackend(Backend):
         self.times.clear()
         start, end = self.run(loaded)
         marks = [start, *self.times, end]
-        return [b - a for a, b in zip(marks, marks[1:])]  # noqa: B905, RUF007 - newer than Python 3.9
+        return [b - a for a, b in zip(marks, marks[1:])]
 
     def visit(self, loaded: dict[str, Any], runs: int, warm: int) -> tuple[list[int], list[list[int]]]:
         """Runs of a network without stamps, whole; or of one with, timed."""

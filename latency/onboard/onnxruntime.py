@@ -103,7 +103,7 @@ class OnnxRuntimeBackend(Backend):
             wanted = [*[1] * (len(fixed) - len(shape)), *shape]
         elif fixed and fixed[0] is None:
             wanted[0] = 1
-        sizes = [want if size is None else size for size, want in zip(fixed, wanted)]  # noqa: B905
+        sizes = [want if size is None else size for size, want in zip(fixed, wanted)]
         if None in sizes:
             raise Refused("engine", f"the model does not tell the shape of its input {told.name}: give it as c,h,w")
         if shape and sizes != wanted:
@@ -129,13 +129,12 @@ class OnnxRuntimeBackend(Backend):
         spans, kernels = self.profile(loaded, runs, warm)
         charged, _ = charge(kernels[0], loaded["owners"])
         lines = [
-            intervals(run, charged, len(loaded["stamps"]), end - start)
-            for run, (start, end) in zip(kernels, spans)  # noqa: B905
+            intervals(run, charged, len(loaded["stamps"]), end - start) for run, (start, end) in zip(kernels, spans)
         ]
         timed, each = [], len(lines) // runs
         for first in range(0, len(lines), each):
             faster = sorted(lines[first : first + each], key=sum)[: (each + 1) // 2]
-            timed.append([round(sum(column) / len(faster)) for column in zip(*faster)])  # noqa: B905
+            timed.append([round(sum(column) / len(faster)) for column in zip(*faster)])
         return [], timed
 
     def profile(

@@ -153,7 +153,7 @@ class Runner:
         loaded = backend.load_file(path, shape) if path else backend.load(model, shape or [])
         self.networks[name] = loaded
         order = [] if path else backend.order(loaded)
-        inputs = [[name, list(shape)] for (name, _), shape in zip(loaded["inputs"], loaded["shapes"])]  # noqa: B905
+        inputs = [[name, list(shape)] for (name, _), shape in zip(loaded["inputs"], loaded["shapes"])]
         self.answer(order=order, bytes=max(0, resident_bytes() - before), inputs=inputs)
 
     def do_unload(self, names: list[str]) -> None:

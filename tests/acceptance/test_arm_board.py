@@ -17,24 +17,12 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.qemu]
 
-SPACE = """
-name: tiny-arm
-input: {channels: 1, resolution: 32}
-classes: 10
-stem: {width: 8}
-stages:
-  - {width: [8, 16], expansion: [1, 3], kernel: [3, 5]}
-  - {width: [16, 24], expansion: [3, 6], repeats: [1, 2], stride: 2}
-  - {family: [mbconv, shuffle_v2], width: [32, 48], stride: 2}
-head: {width: 64}
-"""
-
 
 @pytest.fixture
-def run(qemu_board: Any, tmp_path: Path) -> Callable[..., Any]:
+def run(qemu_board: Any, write_tiny_space: Callable[..., Path], tmp_path: Path) -> Callable[..., Any]:
     """`nas ARGUMENTS --json` in a process of its own, with a store of its own; its parsed standard output."""
     alias = qemu_board.write_ssh_config(tmp_path / "ssh_config")
-    (tmp_path / "tiny.yaml").write_text(SPACE)
+    write_tiny_space(tmp_path, "mbconv", "shuffle_v2")
     env = {**os.environ, "LIGHTNAS_HOME": str(tmp_path / "home"), "LIGHTNAS_SSH_CONFIG": str(tmp_path / "ssh_config")}
     env.pop("LIGHTNAS_DATABASE_URL", None)
 

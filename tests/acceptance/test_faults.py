@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,14 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.qemu, pytest.mark.timeout(2400)]
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "profile_faults.py"
-SPACE = """
-name: tiny-faults
-input: {channels: 1, resolution: 32}
-classes: 10
-stem: {width: 8}
-stages:
-  - {width: [8, 16], expansion: [1, 3], kernel: [3, 5]}
-  - {width: [16, 24], expansion: [3, 6], repeats: [1, 2], stride: 2}
-  - {width: [32, 48], stride: 2}
-head: {width: 64}
-"""
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def result(
+    emulation: None, write_tiny_space: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """What the benchmark found, with one fault of each kind."""
-    if os.geteuid() != 0:
-        pytest.skip("no emulated board: its image can only be made as root (tests/qemu/README.md)")
-    if shutil.which("qemu-system-aarch64") is None:
-        pytest.skip("no emulated board: install qemu-system-arm (tests/qemu/README.md)")
-    space = tmp_path_factory.mktemp("faults") / "tiny.yaml"
-    space.write_text(SPACE)
+    space = write_tiny_space(tmp_path_factory.mktemp("faults"), "mbconv")
     # So many passes only make the profile long enough for all the faults.
     options = ["--space", space, "--passes", "20", "--longest-s", "12", "--faults", "9", "--json"]
     done = subprocess.run(

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
+from api.app import create_app
 from api.settings import Settings
 from api.store import Store
 from latency.engines import get_engine
@@ -89,6 +93,21 @@ def nas(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[i
         return status, out, err
 
     return call
+
+
+@pytest.fixture
+def served() -> Callable[..., httpx.Response]:
+    """Asks the REST service over a store, in this process: served(store, path, **query)."""
+
+    def get(store: Store, path: str, **query: Any) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(create_app(store), raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1/") as client:
+                return await client.get(path, params=query)
+
+        return asyncio.run(ask())
+
+    return get
 
 
 @pytest.fixture

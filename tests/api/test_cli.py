@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from api.store import Store
+from latency.errors import ConnectionLost
 from latency.interval import log_bound
+from latency.link import PatientLink
 from latency.predict import latency_model
 from latency.table import LatencyTable
 from nas.cost import flops_model
@@ -232,7 +234,7 @@ def test_db_upgrade(nas: Nas, home: Path) -> None:
     assert _json(nas("db", "upgrade", "--json")) == {
         "database": str(home / "lightnas.sqlite3"),
         "before": None,
-        "revision": "0002",
+        "revision": "0003",
     }
     assert "already" in nas("db", "upgrade")[1]
 
@@ -272,8 +274,9 @@ def test_db_upgrade(nas: Nas, home: Path) -> None:
         (("search", "-s", MACRO, "--seed", "-1"), "seed must be"),
         (("search", "-s", MACRO, "--strategy", "nope"), "no strategy 'nope'"),
         (("search", "-s", MACRO, "--strategy", "random", "--t0", "3"), "cannot be built with t0"),
-        (("search", "-s", MACRO, "--t0", "0"), "t0 must be a positive number"),
-        (("search", "-s", MACRO, "--start", "0,0"), "8 integer genes"),
+        (("search", "-s", MACRO, "--strategy", "annealing", "--t0", "0"), "t0 must be a positive number"),
+        (("search", "-s", MACRO, "--strategy", "annealing", "--start", "0,0"), "8 integer genes"),
+        (("search", "-s", MACRO, "--t0", "3"), "--t0 is for --strategy annealing; name that, too"),
         (("search", "-s", MACRO, "--evaluator", "nope"), "no evaluator 'nope'"),
         (("search", "-s", MACRO, "--data", "nope"), "no data set 'nope'"),
         (("search", "-s", MACRO, "--data", "folder:/nope"), "/nope does not exist"),
@@ -349,7 +352,33 @@ def test_every_command_has_help(nas: Nas) -> None:
         "export",
         "demo",
     ]
-    for command in [*commands, "db", "serve", "boards add", "tables import", "spaces ops", "searches show"]:
+    for command in [
+        *commands,
+        "db",
+        "serve",
+        "boards add",
+        "tables import",
+        "spaces ops",
+        "searches show",
+        "searches front",
+    ]:
         status, out, _ = nas(*command.split(), "--help")
         assert status == 0, command
         assert "Usage: nas" in out
+
+
+def test_an_outage_while_verifying_is_told(
+    nas: Nas, home: Path, make_table: Callable[..., LatencyTable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(self: PatientLink) -> None:
+        assert self._on_wait
+        self._on_wait("the link broke", 3.0)
+        raise ConnectionLost("pi4: not back")
+
+    monkeypatch.setattr(PatientLink, "__enter__", lost)
+    with Store.open() as store:
+        store.tables.add(make_table(build_space(MACRO), "pi4"))
+    nas("boards", "add", "pi4", "pi@pi4")
+    status, _, err = nas("verify", "pi4", "--space", MACRO, "--random", "1")
+    assert status == 2
+    assert "pi4: waiting for it, 3 s so far (the link broke)" in err

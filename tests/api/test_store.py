@@ -40,6 +40,7 @@ started = st.builds(
     encoding=st.lists(st.integers(0, 255), min_size=1, max_size=30).map(tuple),
     costs=st.dictionaries(st.sampled_from(["flops", "params", "latency_ms"]), finite),
     attrs=mappings,
+    stop_below=st.dictionaries(st.integers(1, 99).map(str), st.none() | st.floats(0, 1), max_size=3),
 )
 
 
@@ -59,7 +60,10 @@ def test_trials_come_back_as_they_went(store: Store, data: st.DataObject) -> Non
     assert list(log.load()) == trials
     ends = []
     for trial in trials:
-        if data.draw(st.booleans()):
+        end = data.draw(st.sampled_from(["complete", "pruned", "failed"]))
+        if end == "pruned":
+            ends.append(trial.pruned(data.draw(finite), data.draw(finite), 2, 1.5, data.draw(mappings)))
+        elif end == "complete":
             ends.append(trial.complete(data.draw(finite), data.draw(finite), data.draw(finite), data.draw(mappings)))
         else:
             ends.append(trial.failed(data.draw(st.text(st.characters(exclude_characters="\0"))), 1.5))
@@ -104,13 +108,28 @@ def test_counts_best_and_pages(store: Store) -> None:
     log.started(Trial(4, (4,)))
     log.started(Trial(5, (5,)))
     log.finished(Trial(5, (5,)).failed("no", 0))
-    assert store.searches.counts(search) == {"running": 1, "complete": 4, "failed": 1}
+    log.started(Trial(6, (6,)))
+    log.finished(Trial(6, (6,)).pruned(0.99, 0.99, 2, 1.0, {}))
+    assert store.searches.counts(search) == {"running": 1, "complete": 4, "pruned": 1, "failed": 1}
     assert [t.number for t in store.searches.best(search, 3)] == [1, 2, 0]
     assert [r["number"] for r in store.searches.trials_page(search, after=1, limit=2)] == [2, 3]
     other = _search(store)
     assert [r.id for r in store.searches.page(limit=1)] == [other]
     assert [r.name for r in store.searches.page(after=other)] == ["mine"]
     assert store.searches.get(str(search)) == store.searches.get("mine")
+
+
+def test_beliefs_and_single_trials(store: Store) -> None:
+    search = _search(store)
+    assert store.searches.by_id(search).beliefs is None
+    for beliefs in ({"recommended": 0, "expected_regret": 0.125}, None):
+        store.searches.set_beliefs(search, beliefs)
+        assert store.searches.by_id(search).beliefs == beliefs
+    trial = Trial(0, (1, 2), attrs={"expected_regret": 0.5})
+    store.searches.log(search).started(trial)
+    assert store.searches.trial(search, 0) == trial
+    with pytest.raises(NotFound, match=f"search {search} has no trial 1"):
+        store.searches.trial(search, 1)
 
 
 def test_names_are_unique_and_unknown_ones_are_told(store: Store) -> None:
@@ -229,6 +248,84 @@ def test_a_table_of_the_first_release_survives_the_upgrade(
             c.execute(sa.text("INSERT INTO table_entries VALUES (:t, :k, :ms, :spread, :n)"), rows)
         store.database.upgrade()
         assert store.tables.get(old.digest[:8]) == old
+
+
+def test_trials_from_before_rungs_survive_the_upgrade_and_back(settings: Settings) -> None:
+    """Rows as revision 0002 holds them, written by hand: no models of today."""
+    from alembic import command
+
+    with Store(settings) as store:
+        with store.database.write() as c:
+            command.upgrade(store.database._alembic(c), "0002")
+            c.execute(
+                sa.text(
+                    "INSERT INTO searches (name, state, spec, space, space_digest, created_at) "
+                    "VALUES ('old', 'stopped', '{\"trials\": 4}', 's', 'd', '2026-01-01 00:00:00')"
+                )
+            )
+            rows = [(0, "complete", 0.5), (1, "failed", None), (2, "running", None)]
+            c.execute(
+                sa.text(
+                    "INSERT INTO trials (search_id, number, encoding, state, accuracy, reward, costs, seconds, extras, "
+                    "attrs, started_at) VALUES (1, :n, '1,2', :state, :a, :a, '{}', 1.5, '{}', '{}', "
+                    "'2026-01-01 00:00:00')"
+                ),
+                [{"n": n, "state": state, "a": a} for n, state, a in rows],
+            )
+        store.database.upgrade()
+        log = store.searches.log(1)
+        trials = list(log.load())
+        assert [(t.number, t.encoding, t.state.value, t.accuracy) for t in trials] == [
+            (n, (1, 2), s, a) for n, s, a in rows
+        ]
+        assert all(t.stop_below == {} for t in trials)
+        log.started(Trial(3, (3, 4), stop_below={"2": 0.7, "4": None}))
+        log.finished(Trial(3, (3, 4)).pruned(0.6, 0.6, 2, 1.0, {"rungs": {"2": 0.6}}))
+        assert store.searches.counts(1) == {"running": 1, "complete": 1, "pruned": 1, "failed": 1}
+        assert [t.stop_below for t in log.load()][3] == {"2": 0.7, "4": None}
+        with pytest.raises(StoreError), store.database.write() as c:
+            c.execute(sa.text("UPDATE trials SET state = 'another'"))
+        with pytest.raises(StoreError), store.database.write() as c:  # the foreign key is still there
+            c.execute(sa.text("UPDATE trials SET search_id = 99"))
+        with store.database.write() as c:
+            command.downgrade(store.database._alembic(c), "0002")
+        with store.database.read() as c:
+            found = c.execute(sa.text("SELECT number, state, accuracy FROM trials ORDER BY number")).all()
+        assert [tuple(r) for r in found] == [*rows, (3, "failed", None)]
+        with pytest.raises(StoreError), store.database.write() as c:
+            c.execute(sa.text("UPDATE trials SET state = 'pruned'"))
+
+
+def test_searches_from_before_beliefs_survive_the_upgrade_and_back(settings: Settings) -> None:
+    """Rows as revision 0002 holds them, written by hand: no models of today."""
+    from alembic import command
+
+    columns = "id, name, state, spec, space, space_digest, winner, created_at, finished_at"
+    with Store(settings) as store:
+        with store.database.write() as c:
+            command.upgrade(store.database._alembic(c), "0002")
+            c.execute(
+                sa.text(
+                    f"INSERT INTO searches ({columns}) VALUES (7, 'old', 'complete', '{{\"trials\": 4}}', 's', 'd', "
+                    "'{\"encoding\": \"1,2\"}', '2026-01-01 00:00:00', '2026-01-02 00:00:00')"
+                )
+            )
+        with store.database.read() as c:
+            before = c.execute(sa.text(f"SELECT {columns} FROM searches")).all()
+        store.database.upgrade()
+        found = store.searches.get("old")
+        assert (found.id, found.state, found.spec, found.winner) == (7, "complete", {"trials": 4}, {"encoding": "1,2"})
+        assert found.beliefs is None
+        beliefs = {"recommended": 3, "expected_regret": 0.25}
+        store.searches.set_beliefs(7, beliefs)
+        assert store.searches.get("old").beliefs == beliefs
+        with store.database.write() as c:
+            command.downgrade(store.database._alembic(c), "0002")
+        with store.database.read() as c:
+            assert "beliefs" not in {column["name"] for column in sa.inspect(c).get_columns("searches")}
+            assert c.execute(sa.text(f"SELECT {columns} FROM searches")).all() == before
+        store.database.upgrade()
+        assert dataclasses.replace(store.searches.get("old"), beliefs=None) == found
 
 
 def test_downgrade_empties_the_database(settings: Settings) -> None:
@@ -409,7 +506,7 @@ def test_memory_stays_flat_over_many_trials(tmp_path: Path) -> None:
 
 
 def test_the_states_are_those_of_trials() -> None:
-    assert {s.value for s in TrialState} == {"running", "complete", "failed"}
+    assert {s.value for s in TrialState} == {"running", "complete", "pruned", "failed"}
 
 
 def test_the_environment_names_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

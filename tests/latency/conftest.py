@@ -1,4 +1,4 @@
-"""Boards that are not here, unpacked from text; see recorded/README.md."""
+"""Boards that are not here, unpacked from text (see recorded/README.md), and networks that hold a bit of everything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from latency.bundle import runner_bundle
-from latency.transport import Completed, FakeTransport
+from latency.fakes import FakeTransport
+from latency.transport import Completed
+from nas.blocks import FAMILIES
+from nas.graph import Graph
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -99,3 +102,33 @@ def runner_file(tmp_path: Path) -> Path:
 def recorded(tmp_path: Path) -> Record:
     """Unpacks a recorded board by its name."""
     return lambda name: unpack(name, tmp_path / name)
+
+
+@pytest.fixture
+def family_network() -> Callable[[str, str], Graph]:
+    """A network of a block family and an activation, the family's other knobs turned on."""
+
+    def build(family: str, act: str) -> Graph:
+        g = Graph((3, 15, 12))
+        x = g.conv(g.input, 8, kernel=3, stride=2, act=act, path="stem")
+        for i, (c, stride) in enumerate(((8, 1), (12, 2))):
+            knobs = {"se": True, "expansion": 2} if family == "mbconv" else {}
+            x = FAMILIES[family].build(g, x, c, stride=stride, kernel=5, act=act, path=f"b{i}", **knobs)
+        g.linear(g.global_pool(x, path="pool"), 5, act=act, path="classifier")
+        return g
+
+    return build
+
+
+@pytest.fixture
+def every_kind_of_op() -> Graph:
+    """A network with an op of every kind."""
+    g = Graph((3, 14, 14))
+    x = g.conv(g.input, 12, kernel=(3, 1), stride=(2, 1), groups=3, path="conv")
+    x = g.add(g.max_pool(x, kernel=3, stride=1), g.avg_pool(x, kernel=3, stride=1), act="relu")
+    x = g.avg_pool(g.max_pool(x, kernel=2, stride=2), kernel=3, stride=2)
+    a, b, c = g.split(x, (2, 4, 6))
+    x = g.shuffle(g.concat((c, a, b)), 3)
+    x = g.scale(x, g.linear(x, 12, act="hsigmoid", path="gate"))  # a linear layer in the middle
+    g.depthwise(x, kernel=3, norm=False, path="out")
+    return g

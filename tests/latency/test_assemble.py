@@ -7,7 +7,9 @@ import pytest
 
 from latency.assemble import Measured, assemble
 from latency.engines import get_engine
-from latency.fit import Sampled
+from latency.fit import Sampled, drift_between
+from latency.passes import Pass
+from latency.session import Runs
 from latency.table import Calibration, Entry, Identity, LatencyTable, Provenance
 from latency.terms import features
 from nas.graph import Graph, Op
@@ -22,19 +24,16 @@ def ms_of(op: Op) -> float:
     return 5e-3 + op.flops * 3e-8
 
 
-def sampled(graph: Graph, *, stamps: bool, whole: bool, speed: float = 1.0, sessions: int = 1) -> Sampled:
+def sampled(graph: Graph, *, stamps: bool, whole: bool, speed: float = 1.0) -> Sampled:
     """What a board would tell that takes `ms_of` for each op, 0.01 ms for a network, and the same each time."""
     model = ENGINE.build(graph)
     per_path = {n.path: speed * ms_of(n.op) * 1e6 for n in graph.nodes}
     row = [per_path[path] / model.stamps.count(path) for path in model.stamps] + [1e4 * speed]
-    passes = 2 * sessions
-    drift = np.exp(np.linspace(0, 0.02, sessions)).repeat(2) if sessions > 1 else np.ones(passes)
     return Sampled(
         graph,
         model,
-        sum(row) * drift if whole else np.empty(0),
-        np.array([row] * passes) if stamps else np.empty((0, 0)),
-        np.arange(sessions).repeat(2),
+        np.array([sum(row)] * 2) if whole else np.empty(0),
+        np.array([row] * 2) if stamps else np.empty((0, 0)),
     )
 
 
@@ -42,7 +41,7 @@ def measured(cover: int, fresh: int = 12, **how: float) -> Measured:
     x = SPACE.sample(np.random.default_rng(0), cover + fresh)
     graphs = [SPACE.graph(row) for row in x]
     whole = [sampled(g, stamps=i < 3, whole=True, **how) for i, g in enumerate(graphs[cover:])]
-    return Measured([sampled(g, stamps=True, whole=False, **how) for g in graphs[:cover]], whole, whole)
+    return Measured([sampled(g, stamps=True, whole=False, **how) for g in graphs[:cover]], whole)
 
 
 def known(entries: dict[str, Entry]) -> LatencyTable:
@@ -85,9 +84,28 @@ def test_estimates_of_an_earlier_table_are_not_kept() -> None:
     assert max(e.ms for e in made.entries.values()) < 50
 
 
+def slower_and_slower(runners: int) -> list[Pass]:
+    """Two passes over three networks by each of some runners, the last of them 2 % slower than the first."""
+    speeds = np.exp(np.linspace(0, 0.02, runners)).repeat(2)
+    return [
+        Pass(i, i, {f"n{n}": Runs((round(n * 1e6 * speed),), ()) for n in (1, 2, 3)}, {}, 1.0, session=i // 2)
+        for i, speed in enumerate(speeds)
+    ]
+
+
 def test_what_all_networks_shift_by_between_runners_is_told() -> None:
-    still = assemble(ENGINE, PLACES, measured(12)).calibration.drift_sigma
-    moved = assemble(ENGINE, PLACES, measured(12, sessions=4)).calibration.drift_sigma  # type: ignore[arg-type]
+    def told(passes: list[Pass]) -> float:
+        sigma = drift_between(passes, ["n1", "n2", "n3", "not run"])
+        return assemble(ENGINE, PLACES, measured(12), drift_sigma=sigma).calibration.drift_sigma
+
+    still, moved = told(slower_and_slower(1)), told(slower_and_slower(4))
     assert still == 0
     apart = 1.4826 * 0.02 / 3  # the median distance of 0, 1/3, 2/3 and 1 of the drift from their middle
     assert moved == pytest.approx(apart * np.sqrt(2 / 4), rel=0.05)
+
+
+def test_a_runner_that_died_early_says_nothing_of_drift() -> None:
+    late = Pass(99, 99, {"n1": Runs((9_000_000,), ())}, {}, 1.0, session=9)
+    names = ["n1", "n2", "n3"]
+    passes = slower_and_slower(4)
+    assert drift_between([*passes, late], names) == pytest.approx(drift_between(passes, names), rel=1e-3)

@@ -23,8 +23,9 @@ from latency.board import Board
 from latency.bundle import runner_bundle
 from latency.deploy import clean, deploy, this_python
 from latency.errors import BoardBusy, BoardUnfit, LatencyError
+from latency.fakes import FakeTransport
 from latency.probe import BoardFacts, BoardPython, parse_probe, probe
-from latency.transport import Completed, FakeTransport, LocalTransport, connect
+from latency.transport import Completed, LocalTransport, connect
 
 NCNN = importlib.metadata.version("ncnn")
 

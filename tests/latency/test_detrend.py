@@ -27,7 +27,7 @@ def passes(speed: np.ndarray, networks: int = 40, noise: float = 0.005, seed: in
 
 
 def spread(found: list[Pass], name: str) -> float:
-    times = [sum(r.whole) or sum(map(sum, r.timed)) for p in found for n, r in p.runs.items() if n == name]
+    times = [sum(r.totals) for p in found for n, r in p.runs.items() if n == name]
     return float(np.std(np.log(times)))
 
 
@@ -49,9 +49,7 @@ def test_phases_of_another_speed_are_taken_out() -> None:
 def test_on_a_quiet_board_medians_stay(noise: float, seed: int) -> None:
     raw = passes(np.zeros(40 * 12), noise=noise, seed=seed)
     for name in ("n1", "n20"):
-        before, after = (
-            np.median([p.runs[name].whole or [sum(p.runs[name].timed[0])] for p in f]) for f in (raw, detrend(raw))
-        )
+        before, after = (np.median([p.runs[name].totals for p in f]) for f in (raw, detrend(raw)))
         assert after == pytest.approx(before, rel=0.6 * noise + 1e-5)
 
 
@@ -64,3 +62,8 @@ def test_few_networks_are_left_as_they_are() -> None:
 def test_records_out_of_order_are_put_in_order() -> None:
     raw = passes(np.repeat([0.0, 0.2, -0.1, 0.0, 0.1, 0.0], 40))
     assert detrend(raw[::-1]) == detrend(raw)
+
+
+def test_a_runs_total_is_the_whole_or_the_sum_of_its_intervals() -> None:
+    assert Runs((7, 8), ()).totals == (7, 8)
+    assert Runs((), ((1, 2, 3), (4, 5, 6))).totals == (6, 15)

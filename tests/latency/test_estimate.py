@@ -55,6 +55,21 @@ def test_with_next_to_nothing_to_go_by_the_error_is_wide(known: int) -> None:
     assert all(entry.sigma >= 0.5 for entry in found.values())
 
 
+def test_pointwise_and_other_convolutions_stand_in_for_each_other() -> None:
+    def per_byte(op: Op, ns: float) -> Entry:
+        return Entry(ns * 1e-6 * sum(math.prod(shape) for shape in (*op.inputs, *op.outputs)), 0.01, 9)
+
+    convolutions = [op for op in OPS if op.kind == "conv"]
+    pointwise = [op for op in convolutions if op.kernel == (1, 1)][:3]
+    square = [op for op in convolutions if op.kernel == (3, 3)][:3]
+    others = [(op, per_byte(op, 50.0)) for op in OPS if op.kind not in ("conv", "linear")][:20]
+    assert pointwise
+    assert square
+    for timed, asked in ((square, pointwise), (pointwise, square)):
+        found = estimate_entries([*others, *((op, per_byte(op, 1.0)) for op in timed)], {op.key: op for op in asked})
+        assert [found[op.key].ms for op in asked] == pytest.approx([per_byte(op, 1.0).ms for op in asked])
+
+
 def test_estimates_are_not_estimated_from() -> None:
     guessed = [(op, Entry(5.0, 0.0, 0, sigma=0.3)) for op in OPS[:50]]
     assert estimate_entries(guessed, KEYS) == {}

@@ -268,7 +268,8 @@ def test_problems_are_told_instead_of_failing(examine: Examine, name: str, match
 
 
 def test_check_asks_for_the_engine_where_it_was_deployed(recorded: Any) -> None:
-    from latency.transport import Completed, FakeTransport
+    from latency.fakes import FakeTransport
+    from latency.transport import Completed
 
     board = recorded("rpi4")
     (board.root / "cache/lightnas/ncnn-1.0-abc").mkdir(parents=True)

@@ -8,8 +8,8 @@ import pytest
 
 from latency.engines import get_engine
 from latency.errors import InvalidTable
-from latency.interval import has_intervals, log_bound, op_factor
-from latency.predict import latency_model, predict, predict_interval
+from latency.interval import has_intervals, interval_pct, log_bound, op_factor
+from latency.predict import Prediction, latency_model, predict, predict_interval
 from latency.table import Calibration, Entry, Identity, LatencyTable, Provenance
 from nas.spaces import build_space
 
@@ -48,6 +48,7 @@ def test_the_upper_end_prices_a_whole_space_as_it_prices_one_network() -> None:
     assert all(p.low_ms < p.ms < p.high_ms for p in one)
     assert one[0].ms == pytest.approx(predict(made, SPACE.graph(x[0])))
     np.testing.assert_allclose(upper / latency_model(made, SPACE)(x), math.exp(log_bound(made, 0.95)))
+    assert interval_pct(made) == pytest.approx([100 * (p / one[0].ms - 1) for p in (one[0].low_ms, one[0].high_ms)])
 
 
 def test_estimated_ops_widen_the_interval() -> None:
@@ -61,5 +62,8 @@ def test_estimated_ops_widen_the_interval() -> None:
 def test_a_table_without_residuals_tells_no_interval() -> None:
     old = dataclasses.replace(table(()), version=1)
     assert not has_intervals(old)
+    assert interval_pct(old) is None
+    graph = SPACE.graph(SPACE.sample(np.random.default_rng(1))[0])
+    assert predict_interval(old, graph) == Prediction(predict(old, graph), low_ms=None, high_ms=None, confidence=None)
     with pytest.raises(InvalidTable, match="profile the board again"):
         latency_model(old, SPACE, quantile=0.95)

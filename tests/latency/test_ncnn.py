@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import ncnn
 import numpy as np
 import pytest
 import torch
+from emulated import QemuBoard
 
 from latency.board import Board
 from latency.deploy import deploy
@@ -176,29 +175,20 @@ def test_an_unknown_engine_is_told_with_the_known_ones() -> None:
 
 def test_half_precision_is_refused_where_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    if os.uname().machine != "x86_64":
-        pytest.skip("this CPU may have it")
+    if (machine := os.uname().machine) != "x86_64":
+        pytest.skip(f"only of x86-64 it is known that no CPU has it for ncnn; this is {machine}")
     with LocalTransport() as link, pytest.raises(UnsupportedOp, match="cannot compute in fp16 on this CPU") as caught:
         RunnerSession(link, deploy(link, "ncnn"), Board("here", "local", dtype="fp16"), ENGINE)
     assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
-def a76(qemu_board: Any, tmp_path: Path) -> Iterator[Path]:
+def a76(qemu_board: QemuBoard, tmp_path: Path) -> Iterator[Path]:
     """A second board, with a CPU that computes in half precision; an SSH configuration that knows it as `a76`."""
-    scripts = Path(__file__).parents[1] / "qemu"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    started = [scripts / "start_board.sh", qemu_board.folder, port]
-    subprocess.run(started, env={**os.environ, "BOARD_CPU": "cortex-a76"}, check=True, capture_output=True)
     config = tmp_path / "ssh_config"
-    config.write_text(
-        f"Host a76\n  HostName 127.0.0.1\n  Port {port}\n  User board\n  IdentityFile {qemu_board.key}\n"
-        f"  IdentitiesOnly yes\n  UserKnownHostsFile {qemu_board.folder}/board-{port}.known_hosts\n"
-    )
-    yield config
-    subprocess.run([scripts / "stop_board.sh", qemu_board.folder, port], check=True)
+    with QemuBoard(qemu_board.folder, BOARD_CPU="cortex-a76") as board:
+        board.write_ssh_config(config, "a76")
+        yield config
 
 
 @pytest.mark.slow

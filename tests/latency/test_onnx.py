@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -38,27 +40,16 @@ def _check(graph: Graph, *, batch: int | None = None, pictures: int = 3) -> None
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_both_families_compute_what_torch_computes(family: str, act: str) -> None:
-    g = Graph((3, 15, 12))
-    x = g.conv(g.input, 8, kernel=3, stride=2, act=act, path="stem")
-    for i, (c, stride) in enumerate(((8, 1), (12, 2))):
-        knobs = {"se": True, "expansion": 2} if family == "mbconv" else {}
-        x = FAMILIES[family].build(g, x, c, stride=stride, kernel=5, act=act, path=f"b{i}", **knobs)
-    g.linear(g.global_pool(x, path="pool"), 5, act=act, path="classifier")
-    _check(g)
+def test_both_families_compute_what_torch_computes(
+    family: str, act: str, family_network: Callable[[str, str], Graph]
+) -> None:
+    _check(family_network(family, act))
 
 
-def test_every_kind_of_op() -> None:
-    g = Graph((3, 14, 14))
-    x = g.conv(g.input, 12, kernel=(3, 1), stride=(2, 1), groups=3, path="conv")
-    x = g.add(g.max_pool(x, kernel=3, stride=1), g.avg_pool(x, kernel=3, stride=1), act="relu")
-    x = g.avg_pool(g.max_pool(x, kernel=2, stride=2), kernel=3, stride=2)
-    a, b, c = g.split(x, (2, 4, 6))
-    x = g.shuffle(g.concat((c, a, b)), 3)
-    x = g.scale(x, g.linear(x, 12, act="hsigmoid", path="gate"))  # a linear layer in the middle
-    g.depthwise(x, kernel=3, norm=False, path="out")
-    assert {op.kind for op in g.ops} >= {"maxpool", "avgpool", "split", "shuffle", "scale", "linear", "add", "concat"}
-    _check(g)
+def test_every_kind_of_op(every_kind_of_op: Graph) -> None:
+    kinds = {op.kind for op in every_kind_of_op.ops}
+    assert kinds >= {"maxpool", "avgpool", "split", "shuffle", "scale", "linear", "add", "concat"}
+    _check(every_kind_of_op)
 
 
 def test_a_fixed_batch() -> None:

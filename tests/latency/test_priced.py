@@ -9,8 +9,8 @@ from latency.engines import get_engine
 from latency.importers import Imported, Unsupported
 from latency.importers.draft import Draft
 from latency.importers.ncnn import from_param
-from latency.predict import predict, predict_interval
-from latency.priced import inference_form, missing_kernels, price
+from latency.predict import Prediction, missing_kernels, predict, predict_interval
+from latency.priced import inference_form, price
 from latency.table import Calibration, Entry, Identity, LatencyTable, Provenance
 from nas.graph import Graph
 from nas.space import SearchSpace
@@ -49,7 +49,8 @@ def test_a_network_of_the_space_costs_what_it_costs_there(space: SearchSpace, ta
         assert priced.prediction.ms == pytest.approx(predict(table, graph))
         assert priced.prediction == predict_interval(table, inference_form(graph))
         assert priced.known_ms == pytest.approx(priced.prediction.ms)
-        assert (priced.missing, priced.interval, missing_kernels(table, graph)) == ([], True, 0)
+        assert (priced.missing, priced.prediction.confidence) == ([], 0.9)
+        assert missing_kernels(table, inference_form(graph).places()) == 0
 
 
 def test_a_layer_without_a_bias_costs_what_one_with_costs(space: SearchSpace, table: LatencyTable) -> None:
@@ -71,7 +72,7 @@ def test_what_is_missing_is_listed_and_the_rest_is_priced(space: SearchSpace, ta
     assert priced.prediction is None
     lost_ms = sum(op.ms or 0.0 for op in whole.ops if op.kernel in gone)
     assert priced.known_ms == pytest.approx(whole.known_ms - lost_ms)
-    assert missing_kernels(poor, graph) == len(gone)
+    assert missing_kernels(poor, inference_form(graph).places()) == len(gone)
 
 
 def test_what_no_op_expresses_leaves_the_whole_unknown(space: SearchSpace, table: LatencyTable) -> None:
@@ -98,5 +99,4 @@ def test_estimates_and_tables_without_intervals_are_told(space: SearchSpace, tab
     priced = price(guessed, Imported(graph, (), 1))
     assert [op.estimated for op in priced.ops[:2]] == [True, False]
     assert priced.prediction is not None
-    assert not priced.interval
-    assert priced.prediction.ms == pytest.approx(predict(guessed, graph))
+    assert priced.prediction == Prediction(predict(guessed, graph), low_ms=None, high_ms=None, confidence=None)

@@ -160,3 +160,20 @@ def test_networks_beyond_half_the_free_memory_wait_for_their_turn() -> None:
     rounds.collect(networks(10), 8)
     assert max(len(p.runs) for p in rounds.passes) <= 4
     assert set(visits(rounds.passes).values()) == {8}
+
+
+def test_between_two_visits_progress_is_told_without_going_over_all_networks() -> None:
+    class Watched(dict[str, Network]):
+        looked_up = 0
+
+        def __getitem__(self, name: str) -> Network:
+            self.looked_up += 1
+            return super().__getitem__(name)
+
+    watched, told = Watched(), list[tuple[Progress, int]]()
+    rounds = Rounds(Board(noisy), on_progress=lambda p: told.append((p, watched.looked_up)))  # type: ignore[arg-type]
+    rounds._visitor.networks = watched
+    rounds.collect(networks(40), 8)
+    assert [p.visits_done for p, _ in told] == [*range(1, 321), 320]
+    assert {(p.visits, p.networks, p.passes) for p, _ in told} == {(320, 40, 8)}
+    assert len({looked_up for _, looked_up in told}) <= len(rounds.passes) + 1

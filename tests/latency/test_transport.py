@@ -15,17 +15,15 @@ from hypothesis import strategies as st
 
 from latency.board import Board
 from latency.errors import ConnectionLost, LatencyError
+from latency.fakes import FakeTransport
 from latency.transport import (
     Completed,
-    FakeTransport,
     LocalTransport,
     ProcessEnded,
     Transport,
     TransportTimeout,
     connect,
 )
-
-# pytest's importlib mode gives tests no package to import helpers from: the two needed here are in conftest, too.
 
 
 def alive(pid: int) -> bool:

@@ -13,11 +13,11 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-SCRIPTS: Final = Path(__file__).resolve().parent
-sys.path.insert(0, str(SCRIPTS))
-from board_ctl import control  # noqa: E402 - a script beside this one, not a package
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from board_ctl import control
+from emulated import QemuBoard
 
 _SHARED: Final = ("vmlinuz", "initrd.cpio", "host_key.pub", "id_board")
 _FILL: Final = (
@@ -27,17 +27,17 @@ _FILL: Final = (
 )
 
 
-class FaultyBoard:
+class FaultyBoard(QemuBoard):
     """A board whose disk survives its power cuts. A context manager: it is up inside, and gone, with its disk, after.
 
     Args:
         source: the folder `make_board.sh` filled; it is only read.
         folder: an empty one for this board's own disk (its files take about 200 MB).
-        port: where its sshd shall listen on loopback.
+        port: where its sshd shall listen on loopback; None for a free one.
     """
 
-    def __init__(self, source: Path, folder: Path, port: int) -> None:
-        self.folder, self.port = folder, port
+    def __init__(self, source: Path, folder: Path, port: int | None = None) -> None:
+        super().__init__(folder, port, BOARD_PERSIST="1")
         folder.mkdir(parents=True, exist_ok=True)
         for name in _SHARED:
             (folder / name).unlink(missing_ok=True)
@@ -48,14 +48,10 @@ class FaultyBoard:
         path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
         subprocess.run(["tune2fs", "-j", self._disk], check=True, capture_output=True, env={**os.environ, "PATH": path})
 
-    def __enter__(self) -> Self:
-        self.power_on()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        subprocess.run([SCRIPTS / "stop_board.sh", self.folder, str(self.port)], check=True)
+        super().__exit__(kind, error, trace)
         self._disk.unlink()
 
     @property
@@ -63,19 +59,11 @@ class FaultyBoard:
         """QEMU's process."""
         return int((self.folder / f"board-{self.port}.pid").read_text())
 
-    def write_ssh_config(self, path: Path, alias: str) -> None:
-        """Writes an SSH configuration, for LIGHTNAS_SSH_CONFIG, that knows the board's account `board` as `alias`."""
-        path.write_text(
-            f"Host {alias}\n  HostName 127.0.0.1\n  Port {self.port}\n  User board\n"
-            f"  IdentityFile {self.folder}/id_board\n  IdentitiesOnly yes\n"
-            f"  UserKnownHostsFile {self.folder}/board-{self.port}.known_hosts\n  GlobalKnownHostsFile /dev/null\n"
-        )
-
     def run(self, *argv: str, account: str = "root", timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Runs a command on the board over a connection of its own, with OpenSSH's client."""
         options = [
-            "-q", "-F", "none", "-i", str(self.folder / "id_board"), "-p", str(self.port), "-o", "IdentitiesOnly=yes",
-            "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.folder}/board-{self.port}.known_hosts",
+            "-q", "-F", "none", "-i", str(self.key), "-p", str(self.port), "-o", "IdentitiesOnly=yes",
+            "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.known_hosts}",
         ]  # fmt: skip
         return subprocess.run(
             ["ssh", *options, f"{account}@127.0.0.1", shlex.join(argv)],
@@ -111,18 +99,6 @@ class FaultyBoard:
         while _runs(pid):
             time.sleep(0.01)
         (self.folder / f"board-{self.port}.pid").unlink()
-
-    def power_on(self) -> None:
-        """Boots from the same disk, with the same host key, on the same port; returns when sshd answers."""
-        started = subprocess.run(
-            [SCRIPTS / "start_board.sh", self.folder, str(self.port)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "BOARD_PERSIST": "1"},
-        )
-        if started.returncode != 0:
-            raise RuntimeError(f"the board does not start: {started.stderr}")
 
     def runners(self) -> list[int]:
         """The pids of the runners on the board."""

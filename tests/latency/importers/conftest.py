@@ -1,28 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from onnx import ModelProto
 
 from latency.engines.onnx import to_onnx
-from nas.graph import Graph, Node
-
-
-@pytest.fixture(scope="session")
-def folded() -> Callable[[Graph], Graph]:
-    """The inference form of a graph: a bias instead of a norm."""
-
-    def fold(graph: Graph) -> Graph:
-        out = Graph(graph.input.shape)
-        for node in graph.nodes:
-            op = replace(node.op, norm=False, bias=True) if node.op.norm else node.op
-            out.nodes.append(Node(op, node.inputs, node.path))
-        return out
-
-    return fold
+from nas.graph import Graph
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,13 @@ from latency.engines import get_engine
 from latency.errors import LatencyError
 from latency.importers.ncnn import from_param
 from latency.importers.onnx import from_onnx
+from latency.priced import inference_form
 from nas.blocks import FAMILIES
 from nas.graph import ACTIVATIONS, Graph
 from nas.space import SearchSpace
 from nas.spaces import build_space
 from nas.spaces.staged import Head, Stage, Stem, staged_space
 
-Folded = Callable[[Graph], Graph]
 ToModel = Callable[[Graph], ModelProto]
 
 
@@ -40,8 +40,8 @@ SPACES = {
 }
 
 
-def check(graph: Graph, folded: Folded, to_model: ToModel) -> None:
-    want = folded(graph)
+def check(graph: Graph, to_model: ToModel) -> None:
+    want = inference_form(graph)
     for found in (from_onnx(to_model(graph)), from_param(get_engine("ncnn").build(graph).model)):
         assert found.unsupported == ()
         assert found.outputs == 1
@@ -53,34 +53,22 @@ def check(graph: Graph, folded: Folded, to_model: ToModel) -> None:
 @pytest.mark.parametrize("name", SPACES)
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_random_networks_of_every_space(name: str, folded: Folded, to_model: ToModel, seed: int) -> None:
+def test_random_networks_of_every_space(name: str, to_model: ToModel, seed: int) -> None:
     space = SPACES[name]
     graph = space.graph(space.sample(np.random.default_rng(seed))[0])
-    check(graph, folded, to_model)
+    check(graph, to_model)
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_activation_and_squeeze_and_excitation(family: str, act: str, folded: Folded, to_model: ToModel) -> None:
-    g = Graph((3, 15, 12))
-    x = g.conv(g.input, 8, kernel=3, stride=2, act=act, path="stem")
-    for i, (c, stride) in enumerate(((8, 1), (12, 2))):
-        knobs = {"se": True, "expansion": 2} if family == "mbconv" else {}
-        x = FAMILIES[family].build(g, x, c, stride=stride, kernel=5, act=act, path=f"b{i}", **knobs)
-    g.linear(g.global_pool(x, path="pool"), 5, act=act, path="classifier")
-    check(g, folded, to_model)
+def test_every_activation_and_squeeze_and_excitation(
+    family: str, act: str, family_network: Callable[[str, str], Graph], to_model: ToModel
+) -> None:
+    check(family_network(family, act), to_model)
 
 
-def test_every_kind_of_op(folded: Folded, to_model: ToModel) -> None:
-    g = Graph((3, 14, 14))
-    x = g.conv(g.input, 12, kernel=(3, 1), stride=(2, 1), groups=3, path="conv")
-    x = g.add(g.max_pool(x, kernel=3, stride=1), g.avg_pool(x, kernel=3, stride=1), act="relu")
-    x = g.avg_pool(g.max_pool(x, kernel=2, stride=2), kernel=3, stride=2)
-    a, b, c = g.split(x, (2, 4, 6))
-    x = g.shuffle(g.concat((c, a, b)), 3)
-    x = g.scale(x, g.linear(x, 12, act="hsigmoid", path="gate"))
-    g.depthwise(x, kernel=3, norm=False, path="out")
-    check(g, folded, to_model)
+def test_every_kind_of_op(every_kind_of_op: Graph, to_model: ToModel) -> None:
+    check(every_kind_of_op, to_model)
 
 
 # Damage --------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import keygen
 
 from latency.board import Board
 from latency.errors import (
@@ -44,12 +45,6 @@ def eventually(condition: Callable[[], object], timeout_s: float = 20.0) -> None
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def keygen(path: Path, passphrase: str = "") -> Path:
-    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "test", "-f", str(path)]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    return path
 
 
 def refusal(kind: type[LatencyError], board: Board = BOARD, **options: Any) -> str:
