@@ -55,7 +55,11 @@ format: install-dev  ## write what ruff can mend
 
 bench: install-dev  ## the benchmarks quoted in docs/
 	$(BIN)/python benchmarks/search_efficiency.py
-	$(BIN)/python benchmarks/pricing.py
+	$(BIN)/python benchmarks/search_replay.py
+	$(BIN)/python benchmarks/simulated_objectives.py --save --strategies guided annealing random tpe
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/search_overhead.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/pricing.py
+	$(BIN)/python benchmarks/search_report.py
 
 clean:  ## remove what install made
 	rm -rf $(VENV) *.egg-info build dist
