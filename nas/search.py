@@ -109,7 +109,7 @@ class Search:
         costs: metric -> model, noted with each trial.
         reward: of accuracy and costs.
         stop_when: no further trial once the strategy expects to be so little below the best network of all, in units
-            of reward (`Strategy.beliefs`).
+            of reward (`Strategy.beliefs`), on average over its last three proposals.
         rungs: where the worse trials are stopped; by default nowhere. The evaluator must report those steps
             (`Rungs.check`).
         parallel: trials in flight.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from nas.objective import Budget
 from nas.space import Encoding, Encodings, SearchSpace
 from nas.strategy import Beliefs, Role, Strategy, rng
 from nas.surrogate.acquisition import Front, upper_bound
+from nas.surrogate.ascent import ascend
 from nas.surrogate.chains import Visited, anneal
 from nas.surrogate.features import Described, Features
 from nas.surrogate.process import Draws, Posterior, fit_variances
@@ -30,7 +31,9 @@ BETA = 1.0  # of the upper confidence bound, in standard deviations
 OWN = 0.25  # share of a trial's deviation from the surrogate that is the network's own, not luck
 DRAWS = 8  # functions of the posterior whose optima are looked for, besides its mean
 _CHAINS = 8  # of each
-_STEPS = 60
+_STEPS = 30
+_ROUNDS = 5  # of the ascent behind them
+_AROUND = 8  # networks around its end that are judged exactly, too
 _KEEP = 32  # networks of each that are judged exactly
 _LISTED = 4096  # networks that are all looked at, instead of climbed to
 _KNOWN = 512  # trials that are learnt from
@@ -119,6 +122,9 @@ class Guided(Strategy):
         self._attrs: dict[int, Mapping[str, Any]] = {}
         self._fitted: tuple[int, Floats] = (0, np.zeros(0))  # (trials they were fitted to, variances)
         self._listed: tuple[Encodings, Described] | None = None
+        if front is not None:  # where its axis ends
+            own = [b.limit for b in budgets if b.cost is front]
+            self._dearest = min([front.maximum()[0], *own])
 
     def ask(self, number: int) -> Encoding:
         """A row for trial `number`."""
@@ -180,9 +186,8 @@ class Guided(Strategy):
             # An earlier search's trials tell what is good, but this search's front has to have them, too.
             own = np.array([t.eligible for t in view.told])
             own = own if own.any() else np.ones(len(own), dtype=np.bool_)
-            known, new = self.front(view.rows[own]), self.front(short)
-            largest = float(max(known.max(), new.max()))
-            score = Front.of(view.posterior.mean_told[own], known, largest).gain(mean, sd, new)
+            front = Front.of(view.posterior.mean_told[own], self.front(view.rows[own]), self._dearest)
+            score = front.gain(mean, sd, self.front(short))
         return short[int(score.argmax())], view.beliefs(self.features)
 
     def _look(self, random: np.random.Generator) -> _View:
@@ -221,22 +226,25 @@ class Guided(Strategy):
             return self._look_at_all(draws)
         count = len(draws) * _CHAINS
         starts = feasible.draw(random, count)
-        allowed: Callable[[Encodings], NDArray[np.bool_]] = feasible.contains
-        if self.front is None:
-            inside = best[feasible.contains(best)][: count // 2]
-            starts[::2][: len(inside)] = inside
-        else:
-            front, costs = self.front, np.sort(self.front(starts))
-            # Each function's chains climb below costs of their own, from among the cheapest to the dearest networks.
-            levels = costs[np.linspace(0, count - 1, _CHAINS).astype(np.intp)]
-            ceilings = np.tile(levels, len(draws))
-            fitting = self.front(starts)[None] <= ceilings[:, None]
-            starts = starts[(fitting * random.random(fitting.shape)).argmax(axis=1)]
+        if self.front is not None:
+            return self._climb_below(self.front, random, draws, starts)
+        inside = best[feasible.contains(best)][: count // 2]
+        starts[::2][: len(inside)] = inside
+        met = anneal(self.features, draws, feasible.contains, starts, random, steps=_STEPS, keep=_KEEP)
+        return met.joined(ascend(self.features, draws, feasible.contains, met.tops(), rounds=_ROUNDS, keep=_AROUND))
 
-            def allowed(x: Encodings) -> NDArray[np.bool_]:
-                return np.asarray(feasible.contains(x) & (front(x) <= ceilings))
+    def _climb_below(self, front: CostModel, random: np.random.Generator, draws: Draws, starts: Encodings) -> Visited:
+        """Each function's chains below costs of their own, from among the cheapest to the dearest starts."""
+        prices = front(starts)
+        levels = np.sort(prices)[np.linspace(0, len(starts) - 1, _CHAINS).astype(np.intp)]
+        ceilings = np.tile(levels, len(draws))
+        fitting = prices[None] <= ceilings[:, None]
+        starts = starts[(fitting * random.random(fitting.shape)).argmax(axis=1)]
 
-        return anneal(self.features, draws, allowed, starts, random, steps=_STEPS, keep=_KEEP)
+        def allowed(x: Encodings) -> NDArray[np.bool_]:
+            return np.asarray(self.candidates.feasible.contains(x) & (front(x) <= ceilings))
+
+        return anneal(self.features, draws, allowed, starts, random, steps=2 * _STEPS, keep=_KEEP)
 
     def _look_at_all(self, draws: Draws) -> Visited:
         if self._listed is None:

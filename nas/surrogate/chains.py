@@ -12,7 +12,7 @@ from nas.space import Encodings
 from nas.surrogate.features import Features
 from nas.surrogate.process import Draws, Singles
 
-_HEAT = 0.5  # the first temperature, in standard deviations of the values at the start
+_HEAT = 0.1  # the first temperature, in standard deviations of the values at the start
 _COOL = 0.03  # the last one, as a share of it
 _TWO = 0.3  # of the moves change two genes: along a tight budget one alone cannot move
 
@@ -30,6 +30,21 @@ class Visited:
     rows: Encodings
     function: NDArray[np.intp]
     value: Singles
+
+    def tops(self) -> Encodings:
+        """(functions, genes): each function's highest row."""
+        best = [at[self.value[at].argmax()] for at in (np.flatnonzero(self.function == f) for f in self.numbers)]
+        return self.rows[best]
+
+    @property
+    def numbers(self) -> range:
+        """The functions."""
+        return range(int(self.function.max()) + 1)
+
+    def joined(self, other: Visited) -> Visited:
+        """Both; a row may then come twice for a function."""
+        pairs = ((getattr(self, f), getattr(other, f)) for f in ("rows", "function", "value"))
+        return Visited(*(np.concatenate(p) for p in pairs))
 
 
 def anneal(

@@ -82,7 +82,7 @@ class Features:
 
     def _raw(self, x: Encodings) -> tuple[Floats, Floats]:
         (whole,) = self.space.compiled.plan.sums([self._whole], x)
-        whole[:, :2] = np.log(whole[:, :2])
+        whole[:, :2] = np.log(np.maximum(whole[:, :2], 1.0))
         rows = self.space.compiled.site_rows(x)
         sites = [t[rows[:, s]] for s, t in zip(self._varying, self._sites, strict=True)]
         return whole, np.concatenate(sites, axis=1) if sites else np.zeros((len(x), 0))
@@ -133,6 +133,6 @@ def _embedding(gene: Gene) -> Floats:
     n = len(gene.choices)
     alike = np.eye(n)
     if all(isinstance(c, int | float) and not isinstance(c, bool) for c in gene.choices):
-        rank = np.arange(n) / (n - 1)
+        rank = np.argsort(np.argsort(gene.choices)) / (n - 1)
         alike = 0.5 * alike + 0.5 * np.exp(-0.5 * ((rank[:, None] - rank) / _REACH) ** 2)
     return np.asarray(np.linalg.cholesky(alike + 1e-9 * np.eye(n)))

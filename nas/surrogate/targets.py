@@ -16,18 +16,19 @@ Floats = NDArray[np.float64]
 
 _PAIRS = 4  # complete trials with a rung's value, from which a line to their rewards is fitted; fewer: a shift
 _SMALLEST = 1e-9
+_NONE: Mapping[str, float] = {}  # one for all trials without rungs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Told:
-    """What a strategy keeps of a finished trial.
+    """What a strategy keeps of a finished trial: about 250 bytes.
 
     Attributes:
         number: of the trial; -1 for a trial of an earlier search.
         row: canonical (genes,).
         reward: of the trial, or at the rung where it was stopped.
         pruned_at: that rung's step, or None.
-        rungs: step -> accuracy there.
+        rungs: step -> the reward it would have had there.
     """
 
     number: int
@@ -41,7 +42,10 @@ class Told:
         """None for a trial without a reward."""
         if trial.reward is None or trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
             return None
-        return cls(-1 if earlier else trial.number, row, trial.reward, trial.pruned_at, trial.extras.get("rungs", {}))
+        # Rungs compare accuracies; what is modelled are rewards.
+        scale = trial.reward / trial.accuracy if trial.accuracy else 1.0
+        rungs = {step: value * scale for step, value in trial.extras.get("rungs", {}).items()} or _NONE
+        return cls(-1 if earlier else trial.number, row, trial.reward, trial.pruned_at, rungs)
 
     @property
     def eligible(self) -> bool:

@@ -333,7 +333,7 @@ def test_several_in_flight_are_different_and_hardly_worse() -> None:
 
 def test_what_is_in_flight_is_kept_away_from() -> None:
     """Unlike a failed network, which teaches nothing."""
-    flying, failed = [], []
+    flying, failed = list[int](), list[int]()
     for seed in range(12):
         made = play(lambda: Guided(MACRO, (), seed, beta=3.0), noisy(MACRO, seed), 12)  # noqa: B023
         for busy, distances in ((True, flying), (False, failed)):
@@ -344,7 +344,7 @@ def test_what_is_in_flight_is_kept_away_from() -> None:
             strategy.restore(made[-1])
             if not busy:
                 strategy.tell(made[-1].failed("x", 0.0))
-            distances.append(np.count_nonzero(strategy.ask(12) != made[-1].encoding))
+            distances.append(int((strategy.ask(12) != made[-1].encoding).sum()))
     assert np.mean(flying) > np.mean(failed) + 0.3
 
 

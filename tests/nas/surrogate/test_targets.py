@@ -31,12 +31,12 @@ def of(*rewards: float) -> Targets:
 
 def test_what_is_kept_of_a_trial() -> None:
     running = Trial(7, (1, 2))
-    done = running.complete(0.8, 0.7, 1.0, {"rungs": {"2": 0.5}, "history": [1, 2]})
-    stopped = running.pruned(0.5, 0.4, 2, 1.0, {"rungs": {"2": 0.5}})
+    done = running.complete(0.8, 0.4, 1.0, {"rungs": {"2": 0.5}, "history": [1, 2]})
+    stopped = running.pruned(0.5, 0.5, 2, 1.0, {"rungs": {"2": 0.5}})
     assert Told.of(running, ROW) is None
     assert Told.of(running.failed("x", 1.0), ROW) is None
-    assert Told.of(done, ROW) == Told(7, ROW, 0.7, None, {"2": 0.5})
-    assert Told.of(stopped, ROW) == Told(7, ROW, 0.4, 2, {"2": 0.5})
+    assert Told.of(done, ROW) == Told(7, ROW, 0.4, None, {"2": 0.25})  # rewards, of accuracies at rungs
+    assert Told.of(stopped, ROW) == Told(7, ROW, 0.5, 2, {"2": 0.5})
     assert Told.of(running.complete(0.8, 0.7, 1.0, {}), ROW, earlier=True) == Told(-1, ROW, 0.7, None, {})
 
 
