@@ -39,7 +39,7 @@ RESULTS = Path(__file__).parent / "results"
 TABLE = RESULTS / "cluttered_digits_243.csv"
 LATENCY = RESULTS / "cluttered_digits_243_latency.json"
 MARKS = (5, 10, 20, 30, 50)  # evaluations, or their worth in seconds
-RUNGS = Rungs((1, 3), 3.0)
+RUNGS = {"rungs 1, 3": Rungs((1, 3), 3.0), "rungs 3, 6": Rungs((3, 6), 3.0)}
 STRATEGIES = ("guided", "annealing", "random", "tpe")
 
 Floats = NDArray[np.float64]
@@ -192,7 +192,8 @@ def main() -> int:
         return 2
     optimum = max(recorded.final(a) for a in inside)
     finals = np.array([c[:, -1] for c in twice])
-    rung_tau = [float(kendalltau([c[0, s - 1] for c in twice], finals[:, 0]).statistic) for s in RUNGS.steps]
+    steps = sorted({s for rungs in RUNGS.values() for s in rungs.steps})
+    rung_tau = [float(kendalltau([c[0, s - 1] for c in twice], finals[:, 0]).statistic) for s in steps]
     whole = float(np.mean([recorded.seconds[a] for a in inside])) * next(iter(recorded.curves.values())).shape[1]
     report: dict[str, object] = {
         "networks": len(recorded.curves),
@@ -200,7 +201,7 @@ def main() -> int:
         "inside": len(inside),
         "budget": f"{metric} <= {budget.limit:.6g} ({source})",
         "tau_between_trainings": round(float(kendalltau(finals[:, 0], finals[:, 1]).statistic), 3),
-        "tau_rung_to_final": dict(zip(map(str, RUNGS.steps), np.round(rung_tau, 3).tolist(), strict=True)),
+        "tau_rung_to_final": dict(zip(map(str, steps), np.round(rung_tau, 3).tolist(), strict=True)),
         "noise_sd": round(100 * float(np.sqrt(((finals[:, 0] - finals[:, 1]) ** 2).mean() / 2)), 3),
         "spread_sd": round(100 * float(finals.mean(axis=1).std()), 3),
         "seconds_per_training": round(whole, 2),
@@ -210,7 +211,8 @@ def main() -> int:
     print(json.dumps(report))
     found: dict[str, dict[str, object]] = {}
     for name in args.strategies:
-        for label, rungs, trials in (("full", Rungs(), max(MARKS) + 1), ("rungs", RUNGS, len(inside))):
+        for label, rungs in {"full trainings": Rungs(), **RUNGS}.items():
+            trials = len(inside) if rungs.steps else max(MARKS) + 1
             each = []
             for seed in range(args.seeds):
                 curves = gaps(run(space, recorded, budget, name, seed, trials, rungs), recorded, optimum)
@@ -221,7 +223,7 @@ def main() -> int:
                 "recommended": mean[:, 1].round(3).tolist(),
                 "error": (np.array(each)[:, :, 0].std(axis=0) / args.seeds**0.5).round(3).tolist(),
             }
-            print(f"{name:<10} {label:<6} seen {mean[:, 0].round(2)} recommended {mean[:, 1].round(2)}", flush=True)
+            print(f"{name:<10} {label:<15} seen {mean[:, 0].round(2)} recommended {mean[:, 1].round(2)}", flush=True)
     (RESULTS / "search_replay.json").write_text(json.dumps(report | {"found": found}, indent=1) + "\n")
     return 0
 

@@ -108,23 +108,23 @@ def replay(found: dict[str, Any]) -> list[str]:
     """Our own table."""
     taus = ", ".join(f"{v} after {k}" for k, v in found["tau_rung_to_final"].items())
     lines = [
-        "### All of it real: 243 networks of mobilenetv2-small, each trained twice",
+        "### All of it real: 243 networks of mobilenetv2-small on cluttered-digits",
         "",
-        "`python benchmarks/search_replay.py`: every network of benchmarks/spaces/mobilenetv2-small-243.yaml trained "
-        "twice on cluttered-digits by benchmarks/train_all.py, "
+        "`python benchmarks/search_replay.py`: all of benchmarks/spaces/mobilenetv2-small-243.yaml trained by "
+        f"benchmarks/train_all.py, {found['trained_twice']} of them twice (all inside the budget are), "
         f"{found['seconds_per_training']} s a training on one core. Kendall's tau between the two trainings "
         f"{found['tau_between_trainings']}; between the accuracy at a rung (epochs) and the final one {taus}; networks "
         f"differ by {found['spread_sd']} points (sd), a training's luck is {found['noise_sd']}. Budget "
         f"{found['budget']}: {found['inside']} networks inside. Gaps in points after as many seconds as that many full "
         f"trainings take, mean over {found['seeds']} seeds, the real search loop; rungs stop the worse two thirds "
-        "after epochs 1 and 3.",
+        "after the epochs named. Luck is as large here as what networks differ by: no strategy can recommend surely.",
         "",
     ]
     rows = []
     for name, kinds in found["found"].items():
         for label, s in kinds.items():
             pairs = [f"{a:.2f} / {b:.2f}" for a, b in zip(s["seen"], s["recommended"], strict=True)]
-            rows.append([NAMES[name], "rungs" if label == "rungs" else "full trainings", *pairs])
+            rows.append([NAMES[name], label, *pairs])
     head = ["strategy", "", *(f"worth {m}: seen / recommended" for m in found["marks"])]
     return lines + _table(head, rows)
 
