@@ -31,7 +31,7 @@ BETA = 1.0  # of the upper confidence bound, in standard deviations
 OWN = 0.25  # share of a trial's deviation from the surrogate that is the network's own, not luck
 DRAWS = 8  # functions of the posterior whose optima are looked for, besides its mean
 _CHAINS = 8  # of each
-_STEPS = 30
+_STEPS = 20
 _ROUNDS = 5  # of the ascent behind them
 _AROUND = 8  # networks around its end that are judged exactly, too
 _KEEP = 32  # networks of each that are judged exactly
@@ -244,7 +244,7 @@ class Guided(Strategy):
         def allowed(x: Encodings) -> NDArray[np.bool_]:
             return np.asarray(self.candidates.feasible.contains(x) & (front(x) <= ceilings))
 
-        return anneal(self.features, draws, allowed, starts, random, steps=2 * _STEPS, keep=_KEEP)
+        return anneal(self.features, draws, allowed, starts, random, steps=3 * _STEPS, keep=_KEEP)
 
     def _look_at_all(self, draws: Draws) -> Visited:
         if self._listed is None:
