@@ -33,6 +33,21 @@ ResolutionOption = Annotated[
 ]
 ClassesOption = Annotated[int | None, typer.Option("--classes", metavar="N", help="Classes of the classifier.")]
 ChannelsOption = Annotated[int | None, typer.Option("--channels", metavar="N", help="Input channels (1 or 3).")]
+LatencyBoardOption = Annotated[
+    str | None, typer.Option("--board", help="Board whose latency counts; its newest fitting table is used.")
+]
+LatencyTableOption = Annotated[
+    str | None, typer.Option("--table", help="A certain latency table: its digest, or the beginning.")
+]
+LatencyBudgetOption = Annotated[float | None, typer.Option("--latency-ms", help="Largest latency in ms.")]
+FlopsBudgetOption = Annotated[float | None, typer.Option("--flops", help="Most multiply-adds at batch 1.")]
+ParamsBudgetOption = Annotated[float | None, typer.Option("--params", help="Most parameters.")]
+ConfidenceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--confidence", help="That a network keeps --latency-ms when measured; default: 0.95. 0.5: as predicted."
+    ),
+]
 
 AcceptOption = Annotated[
     bool, typer.Option("--accept-new-host-key", help="Trust an unknown SSH host key, this once, and remember it.")

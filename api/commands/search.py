@@ -15,7 +15,13 @@ from api.commands.live import SearchView
 from api.commands.output import (
     ChannelsOption,
     ClassesOption,
+    ConfidenceOption,
+    FlopsBudgetOption,
     JsonFlag,
+    LatencyBoardOption,
+    LatencyBudgetOption,
+    LatencyTableOption,
+    ParamsBudgetOption,
     ResolutionOption,
     out,
     print_json,
@@ -46,13 +52,11 @@ def search(
     resolution: ResolutionOption = None,
     classes: ClassesOption = None,
     channels: ChannelsOption = None,
-    board: Annotated[
-        str | None, typer.Option(help="Board whose latency counts; its newest fitting table is used.")
-    ] = None,
-    table: Annotated[str | None, typer.Option(help="A certain latency table: its digest, or the beginning.")] = None,
-    latency_ms: Annotated[float | None, typer.Option("--latency-ms", help="Largest latency in ms.")] = None,
-    flops: Annotated[float | None, typer.Option(help="Most multiply-adds at batch 1.")] = None,
-    params: Annotated[float | None, typer.Option(help="Most parameters.")] = None,
+    board: LatencyBoardOption = None,
+    table: LatencyTableOption = None,
+    latency_ms: LatencyBudgetOption = None,
+    flops: FlopsBudgetOption = None,
+    params: ParamsBudgetOption = None,
     strategy: Annotated[
         str, typer.Option(help="guided, annealing, random, tpe, nsga2, gp, or a plug-in's.")
     ] = "guided",
@@ -71,10 +75,7 @@ def search(
     ] = None,
     reward: Annotated[str, typer.Option(help="hard (accuracy inside the budget) or soft (MnasNet's).")] = "hard",
     reward_exponent: Annotated[float, typer.Option(help="soft: w of accuracy·(latency/target)^w.")] = MNASNET_EXPONENT,
-    confidence: Annotated[
-        float | None,
-        typer.Option(help="That a network keeps --latency-ms when measured; default: 0.95. 0.5: as predicted."),
-    ] = None,
+    confidence: ConfidenceOption = None,
     rungs: Annotated[
         str | None,
         typer.Option(metavar="EPOCHS", help="E.g. 2,4: epochs after which only the best 1/eta of the trials go on."),

@@ -10,7 +10,13 @@ import typer
 from api.commands.output import (
     ChannelsOption,
     ClassesOption,
+    ConfidenceOption,
+    FlopsBudgetOption,
     JsonFlag,
+    LatencyBoardOption,
+    LatencyBudgetOption,
+    LatencyTableOption,
+    ParamsBudgetOption,
     ResolutionOption,
     out,
     print_json,
@@ -147,17 +153,12 @@ def ops(
 @app.command()
 def feasible(
     space: SpaceArgument,
-    board: Annotated[
-        str | None, typer.Option(help="Board whose latency counts; its newest fitting table is used.")
-    ] = None,
-    table: Annotated[str | None, typer.Option(help="A certain latency table: its digest, or the beginning.")] = None,
-    latency_ms: Annotated[float | None, typer.Option("--latency-ms", help="Largest latency in ms.")] = None,
-    flops: Annotated[float | None, typer.Option(help="Most multiply-adds at batch 1.")] = None,
-    params: Annotated[float | None, typer.Option(help="Most parameters.")] = None,
-    confidence: Annotated[
-        float | None,
-        typer.Option(help="That a network keeps --latency-ms when measured; default: 0.95. 0.5: as predicted."),
-    ] = None,
+    board: LatencyBoardOption = None,
+    table: LatencyTableOption = None,
+    latency_ms: LatencyBudgetOption = None,
+    flops: FlopsBudgetOption = None,
+    params: ParamsBudgetOption = None,
+    confidence: ConfidenceOption = None,
     resolution: ResolutionOption = None,
     classes: ClassesOption = None,
     channels: ChannelsOption = None,
