@@ -21,6 +21,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +104,7 @@ def gaps(benchmark: Benchmark, strategy_name: str, seed: int, evaluations: int) 
     return (optimum - np.maximum.accumulate(means)).tolist(), recommended
 
 
-def summary(runs: list[tuple[list[float], list[float]]], ms_per_trial: float) -> dict[str, object]:
+def summary(runs: list[tuple[list[float], list[float]]], ms_per_trial: float) -> dict[str, Any]:
     """What is kept of all seeds of a strategy and budget."""
     seen, recommended = (np.array([r[i] for r in runs]) for i in (0, 1))
     marks = [c for c in CHECKPOINTS if c <= seen.shape[1]]
@@ -150,8 +151,8 @@ def main() -> int:
             runs = [gaps(benchmark, name, args.first_seed + s, args.evaluations) for s in range(args.seeds)]
             ms = (time.process_time() - started) * 1e3 / (args.seeds * args.evaluations)
             found = summary(runs, ms)
-            values = [*found["seen"].values(), *found["recommended"].values()]  # type: ignore[attr-defined]
-            within = [v or float("inf") for v in found["within"].values()]  # type: ignore[attr-defined]
+            values = [*found["seen"].values(), *found["recommended"].values()]
+            within = [v or float("inf") for v in found["within"].values()]
             print(f"{name:<11}{budget:<8}" + "".join(f"{v:>9.3f}" for v in values), end="")
             print("".join(f"{v:>9.1f}" for v in (*within, ms)), flush=True)
             if not args.no_save:

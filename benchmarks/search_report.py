@@ -129,18 +129,12 @@ def replay(found: dict[str, Any]) -> list[str]:
     return lines + _table(head, rows)
 
 
-def overhead(found: dict[str, Any]) -> list[str]:
-    """What a search costs besides its trainings."""
-    return ["### Our own part", "", *found["lines"], ""]
-
-
 def main() -> None:
     lines: list[str] = []
     for name, section in (
         ("search_efficiency", efficiency),
         ("search_simulated", simulated),
         ("search_replay", replay),
-        ("search_overhead", overhead),
     ):
         path = RESULTS / f"{name}.json"
         if not path.exists():

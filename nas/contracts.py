@@ -40,11 +40,28 @@ def play(
     parallel: int = 1,
     rebuild_before: Collection[int] = (),
 ) -> list[Trial]:
+    """`play_out` with an objective: encoding -> accuracy, or None for a failure."""
+
+    def ends(trial: Trial) -> Trial:
+        accuracy = objective(np.array(trial.encoding, dtype=np.uint8))
+        return trial.failed("made up", 0.0) if accuracy is None else trial.complete(accuracy, accuracy, 0.0, {})
+
+    return play_out(build, ends, trials, parallel=parallel, rebuild_before=rebuild_before)
+
+
+def play_out(
+    build: Callable[[], Strategy],
+    ends: Callable[[Trial], Trial],
+    trials: int,
+    *,
+    parallel: int = 1,
+    rebuild_before: Collection[int] = (),
+) -> list[Trial]:
     """Trials as a search would make them, told as late as `parallel` allows; fewer if the space is exhausted.
 
     Args:
         build: a fresh strategy.
-        objective: encoding -> accuracy, or None for a failure.
+        ends: makes of a running trial its complete, pruned or failed form.
         trials: how many.
         parallel: trials in flight.
         rebuild_before: the strategy is thrown away and rebuilt from the trials before asking these.
@@ -69,8 +86,7 @@ def play(
         except SpaceExhausted:
             break
         attrs = json.loads(json.dumps(dict(strategy.attrs(number))))
-        trial, accuracy = Trial(number, tuple(row.tolist()), attrs=attrs), objective(row)
-        made.append(trial.failed("made up", 0.0) if accuracy is None else trial.complete(accuracy, accuracy, 0.0, {}))
+        made.append(ends(Trial(number, tuple(row.tolist()), attrs=attrs)))
     return made
 
 

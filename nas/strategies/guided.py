@@ -31,7 +31,7 @@ BETA = 1.0  # of the upper confidence bound, in standard deviations
 OWN = 0.25  # share of a trial's deviation from the surrogate that is the network's own, not luck
 DRAWS = 8  # functions of the posterior whose optima are looked for, besides its mean
 _CHAINS = 8  # of each
-_STEPS = 20
+_STEPS = 20  # moves of each
 _ROUNDS = 5  # of the ascent behind them
 _AROUND = 8  # networks around its end that are judged exactly, too
 _KEEP = 32  # networks of each that are judged exactly
@@ -123,8 +123,7 @@ class Guided(Strategy):
         self._fitted: tuple[int, Floats] = (0, np.zeros(0))  # (trials they were fitted to, variances)
         self._listed: tuple[Encodings, Described] | None = None
         if front is not None:  # where its axis ends
-            own = [b.limit for b in budgets if b.cost is front]
-            self._dearest = min([front.maximum()[0], *own])
+            self._dearest = float(self.candidates.feasible.distribution(front).quantile(1.0))
 
     def ask(self, number: int) -> Encoding:
         """A row for trial `number`."""

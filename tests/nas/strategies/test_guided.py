@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nas.contracts import check_strategy
+from nas.contracts import play_out as play
 from nas.cost import CostModel, flops_model, params_model
 from nas.errors import ImpossibleBudget, NasError, SpaceExhausted
 from nas.objective import Budget
@@ -30,39 +31,6 @@ FLOPS = {s.name: flops_model(s) for s in (MACRO, SMALL)}
 PARAMS = {s.name: params_model(s) for s in (MACRO, SMALL)}
 
 Ends = Callable[[Trial], Trial]
-
-
-def play(
-    build: Callable[[], Strategy],
-    ends: Ends,
-    trials: int,
-    *,
-    parallel: int = 1,
-    rebuild_before: Collection[int] = (),
-) -> list[Trial]:
-    """`nas.contracts.play` for trials that may also be stopped at a rung: `ends` makes of a trial its finished form."""
-    strategy, made, told = build(), list[Trial](), 0
-
-    def tell_through(last: int) -> None:
-        nonlocal told
-        while told <= last:
-            strategy.tell(made[told])
-            told += 1
-
-    for number in range(trials):
-        if number in rebuild_before:
-            strategy, told = build(), 0
-            for trial in made:
-                tell_through(trial.number - parallel)
-                strategy.restore(trial)
-        tell_through(number - parallel)
-        try:
-            row = strategy.ask(number)
-        except SpaceExhausted:
-            break
-        attrs = json.loads(json.dumps(dict(strategy.attrs(number))))
-        made.append(ends(Trial(number, tuple(row.tolist()), attrs=attrs)))
-    return made
 
 
 def smooth(space: SearchSpace) -> Callable[[Encodings], np.ndarray[Any, Any]]:
