@@ -34,7 +34,7 @@ test-deps:  ## the system packages the tests use, where root and apt allow it; e
 run: install  ## profile this machine, search under a budget, train, verify and export the winner
 	$(BIN)/nas demo
 
-serve: install  ## the REST API on http://127.0.0.1:8000
+serve: install  ## the REST service and a worker, on http://127.0.0.1:8080
 	$(BIN)/nas serve
 
 test: install-dev test-deps  ## the fast tests

@@ -14,7 +14,9 @@ from api.commands import (
     boards,
     db,
     demo,
+    doctor,
     export,
+    jobs,
     measure,
     predict,
     profile,
@@ -23,7 +25,10 @@ from api.commands import (
     serve,
     spaces,
     tables,
+    tokens,
+    train,
     verify,
+    worker,
 )
 from api.commands.output import one_line
 from nas.errors import LightnasError
@@ -39,9 +44,17 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group, name in ((boards, "boards"), (tables, "tables"), (spaces, "spaces"), (searches, "searches"), (db, "db")):
+for group, name in (
+    (boards, "boards"),
+    (tables, "tables"),
+    (spaces, "spaces"),
+    (searches, "searches"),
+    (jobs, "jobs"),
+    (tokens, "tokens"),
+    (db, "db"),
+):
     app.add_typer(group.app, name=name)
-for module in (profile, predict, measure, search, verify, export, demo, serve):
+for module in (profile, predict, measure, search, train, verify, export, demo, serve, worker, doctor):
     module.register(app)
 
 
@@ -93,3 +106,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def main() -> None:
     """The console script."""
     sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

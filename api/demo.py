@@ -12,20 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from api.boards import find_table, plan_profile, run_profile
-from api.compose import (
-    Plan,
-    build_plan,
-    create_search,
-    default_confidence,
-    describe_trial,
-    pick_trials,
-    run_search,
-    train_winner,
-)
-from api.deliver import export_winner, format_trial, measure_trials, remember_training
+from api.boards.tables import find_table, plan_profile, run_profile
+from api.compose import create_search, run_search
 from api.errors import NotFound
-from api.specs import SearchSpec
+from api.finals.deliver import export_winner, format_trial, measure_trials
+from api.finals.winner import train_winner
+from api.plans.plan import Plan, build_plan, default_confidence
+from api.plans.spec import SearchSpec
+from api.results.picks import describe_trial, pick_trials
 from api.store import Store
 from api.store.searches import SearchRecord
 from latency.board import LOCAL, Board
@@ -44,6 +38,8 @@ from nas.trial import Trial
 
 SPACE = "mobilenetv2-small"
 TRIALS, PARALLEL, EPOCHS, FINAL_EPOCHS = 16, 2, 6, 20
+FINAL_OPTIONS = {"epochs": FINAL_EPOCHS, "augment": "default", "ema": 0.0}
+"""Stronger augmentation and an average over steps are for trainings that are longer than a demo's."""
 BUDGET_SHARE = 1 / 3
 """So large a part of the space's networks keeps the budget. Not a third of the way from the fastest to the slowest
 network: few networks are slow, so 95 % of them would keep that, and it would be no budget."""
@@ -144,10 +140,9 @@ def run_demo(store: Store, folder: Path, view: View, *, trials: int = TRIALS, ep
                 record,
                 plan,
                 trial,
-                epochs=FINAL_EPOCHS,
+                options=FINAL_OPTIONS,
                 report=on_epoch,
             )
-        remember_training(store, record, winner)
     with _timed(seconds, "export"):
         view.step(f"export it to {folder} and check that onnxruntime and ncnn compute the same")
         bundle = export_winner(store, record, plan, winner, folder)

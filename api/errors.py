@@ -4,7 +4,12 @@ StoreError            the database and the files beside it: unwritable, full, co
 ├── NotFound          no board, table, search of that name; lists what there is
 ├── AlreadyExists     the name is taken
 ├── SearchBusy        another process runs this search, or this profile
+├── DatabaseAway      the database's server does not answer just now
+├── JobLost           a worker's claim on a job has run out and another one has it
+├── Conflict          what is asked does not go with the state something is in
 └── SchemaMismatch    the database is older or newer than this program
+Forbidden             a token's role, or its user, may not do this
+Unauthorized          no token, or none that is valid
 OptionError           options of a command that do not go together
 ExportError           a finished network cannot be written, or an engine disagrees with torch
 """
@@ -30,8 +35,28 @@ class SearchBusy(StoreError):
     """Another process is at work on the same thing."""
 
 
+class DatabaseAway(StoreError):
+    """The database's server does not answer just now; what was begun can be tried again."""
+
+
+class JobLost(StoreError):
+    """A worker's claim on a job has run out."""
+
+
+class Conflict(StoreError):
+    """What is asked does not go with the state something is in."""
+
+
 class SchemaMismatch(StoreError):
     """The database has another revision than this program."""
+
+
+class Forbidden(LightnasError):
+    """A token's role, or its user, may not do this."""
+
+
+class Unauthorized(LightnasError):
+    """There is no token, or none that is valid."""
 
 
 class OptionError(LightnasError):

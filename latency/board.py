@@ -22,6 +22,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ENGINE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+\\-]*\$?")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}")  # of an IPv6 address; the host may end up in a command of ~/.ssh/config
+
+
+def is_board_name(text: object) -> bool:
+    """Whether a board may be called so."""
+    return isinstance(text, str) and _NAME.fullmatch(text) is not None
+
+
+def is_engine_name(text: object) -> bool:
+    """Whether an engine may be called so."""
+    return isinstance(text, str) and _ENGINE.fullmatch(text) is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +91,9 @@ def parse_address(text: str) -> Address:
 
 
 def _is_ipv6(text: str) -> bool:
+    address, percent, zone = text.partition("%")
     try:
-        return ipaddress.ip_address(text).version == 6
+        return ipaddress.ip_address(address).version == 6 and (not percent or _ZONE.fullmatch(zone) is not None)
     except ValueError:
         return False
 
@@ -112,7 +124,7 @@ class Board:
     identity_file: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        if not is_board_name(self.name):
             raise LatencyError(
                 f"board name {self.name!r} is invalid: use 1 to 64 letters, digits, '.', '_' or '-', "
                 "beginning with a letter or digit"
@@ -121,7 +133,7 @@ class Board:
             raise self._error("address", self.address, "a text such as 'local' or 'pi@raspberrypi.local'")
         if self.address != LOCAL:
             parse_address(self.address)
-        if not isinstance(self.engine, str) or not _ENGINE.fullmatch(self.engine):
+        if not is_engine_name(self.engine):
             raise self._error("engine", self.engine, "a lower-case engine name such as 'ncnn'")
         if not _is_count(self.threads) or not 1 <= self.threads <= MAX_CORES:
             raise self._error("threads", self.threads, f"a whole number from 1 to {MAX_CORES}")

@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
 from latency.passes import Pass
 from latency.session import Runs
@@ -47,11 +46,14 @@ def detrend(passes: Sequence[Pass]) -> list[Pass]:
 
 def _speed(t: NDArray[np.float64], which: NDArray[np.intp]) -> NDArray[np.float64]:
     """(visits,) log of how slow the board was at each."""
+    from scipy.ndimage import median_filter  # here: it takes a quarter of a second to import
+
     order = np.argsort(which, kind="stable")
     cuts = np.flatnonzero(np.diff(which[order])) + 1
     speed = np.zeros(len(t))
     for _ in range(_TURNS):
         usual = np.array([np.median(each) for each in np.split((t - speed)[order], cuts)])
+
         speed = median_filter(t - usual[which], size=WINDOW, mode="nearest")
     return speed
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from scipy.special import stdtrit
 
 State = Mapping[str, Any]
 
@@ -211,6 +210,8 @@ def _compare(first: Sequence[float], later: Sequence[float], sigma: float, freed
     ratio = math.exp(change)
     if freedom < 1 or not math.isfinite(se):
         return Drift(ratio, math.inf, False)
+    from scipy.special import stdtrit  # here: it takes a quarter of a second to import
+
     beyond = abs(change) > float(stdtrit(freedom, _CONFIDENCE)) * se
     return Drift(ratio, ratio * se, beyond and abs(ratio - 1) >= SMALLEST_DRIFT)
 

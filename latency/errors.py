@@ -11,7 +11,8 @@ LatencyError
 ├── process.TransportTimeout    a step took too long; the link works
 ├── RunnerCrashed        the runner died (an engine segfault) or answered nonsense
 ├── InvalidTable         a table file is corrupt, foreign, or of another identity
-└── UnsupportedOp        the engine cannot run an op
+├── UnsupportedOp        the engine cannot run an op
+└── WrongAnswers         exported files compute something else on the board than here
 """
 
 from __future__ import annotations
@@ -65,3 +66,15 @@ class InvalidTable(LatencyError):
 
 class UnsupportedOp(LatencyError):
     """The engine cannot run an op of the graph."""
+
+
+class WrongAnswers(LatencyError):
+    """Exported files compute something else on a board than the network does here.
+
+    Attributes:
+        op: the path of the first op that differs; empty where none does when looked at alone.
+    """
+
+    def __init__(self, message: str, op: str = "") -> None:
+        self.op = op
+        super().__init__(message)

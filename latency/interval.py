@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
 
 from latency.errors import InvalidTable
 from latency.table import LatencyTable
@@ -36,6 +35,8 @@ def log_bound(table: LatencyTable, quantile: float) -> float:
     Raises:
         InvalidTable: the table was made without residuals.
     """
+    from scipy.special import stdtrit  # here: it takes a quarter of a second to import
+
     residuals = np.array(table.calibration.residuals)
     n = len(residuals)
     if n < _FEWEST:
@@ -58,4 +59,6 @@ def interval_pct(table: LatencyTable) -> tuple[float, float] | None:
 
 def op_factor(sigma: float, quantile: float) -> float:
     """What an estimated op's part is multiplied with on the way to the bound of that probability."""
+    from scipy.special import ndtri
+
     return math.exp(_COMMON * float(ndtri(quantile)) * sigma)

@@ -31,8 +31,9 @@ from latency.errors import (
     RunnerCrashed,
 )
 from latency.process import TransportTimeout
+from latency.reach import connect
 from latency.session import OWNER_VARIABLE, RunnerSession, owner
-from latency.transport import Transport, connect
+from latency.transport import Transport
 
 PATIENCE_S: Final = 300.0
 """Seconds an outage may last: a reboot takes up to two minutes, a runner that an earlier run of ours left three."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import getpass
 import json
@@ -12,6 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from latency.board import Board
 from latency.deploy import Deployment
@@ -63,6 +67,22 @@ class LoadedFile:
 
     bytes: int
     inputs: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model made of some pictures that it was shown one by one.
+
+    Attributes:
+        logits: (n, outputs) float32.
+        latency_ms: (n,) float64: one run each.
+        memory_bytes: the most resident memory the runner has had since it began to load the model, beyond what it had
+            then.
+    """
+
+    logits: NDArray[np.float32]
+    latency_ms: NDArray[np.float64]
+    memory_bytes: int
 
 
 def owner() -> str:
@@ -177,6 +197,64 @@ class RunnerSession:
         answer = self._receive()
         self.before, self.state = dict(answer["before"]), dict(answer["state"])
 
+    def classify(
+        self,
+        name: str,
+        path: str,
+        count: int,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> Iterator[Answers]:
+        """Shows a model the pictures of a file on the board, one run each, after one that does not count.
+
+        Yields the answers to the next of them, as they come. Exhaust the iterator.
+
+        Args:
+            name: loaded by `load_file`, with one input of 1 or 3 channels.
+            path: the file: (count, h, w, c) in uint8.
+            count: how many.
+            mean: per channel, of pictures in [0, 1].
+            std: likewise.
+
+        Raises:
+            UnsupportedOp: the model reads something else than pictures.
+        """
+        self._send(do="classify", name=name, path=path, count=count, first=0, mean=list(mean), std=list(std))
+        done = 0
+        while done < count:
+            answer = self._receive()
+            latency_ms = np.array(answer["ns"]) / 1e6
+            done, self.visits = done + len(latency_ms), self.visits + 1
+            logits = _from_text(answer["logits"]).reshape(len(latency_ms), -1)
+            yield Answers(logits, latency_ms, int(answer["memory_bytes"]))
+
+    def activations(
+        self, name: str, path: str, values: Sequence[str], *, mean: Sequence[float], std: Sequence[float]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Shows a model the first picture of a file and tells what it computes on the way; see `classify`.
+
+        Args:
+            name: loaded by `load_file`.
+            path: the file on the board.
+            values: for ncnn names of blobs, for onnxruntime of outputs.
+            mean: per channel, of pictures in [0, 1].
+            std: likewise.
+
+        Returns:
+            Flat, by name.
+
+        Raises:
+            UnsupportedOp: the model has no such value.
+        """
+        self._send(do="activations", name=name, names=list(values), path=path, first=0, mean=list(mean), std=list(std))
+        return {value: _from_text(self._receive()["values"]) for value in values}
+
+    @property
+    def emulated(self) -> bool:
+        """Whether QEMU plays the board: its times are then of no real one."""
+        return any(mark in str(self.facts["model"]) for mark in ("dummy-virt", "QEMU"))
+
     def close(self) -> None:
         """Ends the runner; the board's lock goes with it."""
         self._process.close()
@@ -236,6 +314,10 @@ class RunnerSession:
             raise ConnectionLost(
                 f"{self._name}: the board did not answer for {PATIENCE_S:g} s; check it, then start again to resume"
             ) from e
+
+
+def _from_text(values: str) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(values), "<f4").astype(np.float32)
 
 
 def _in_text_order(intervals: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:

@@ -11,7 +11,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, Self
 
+from latency.board import DTYPES, is_board_name, is_engine_name
 from latency.errors import InvalidTable
+from latency.table_limits import LARGEST_COUNT, LARGEST_FACTOR, LARGEST_LOG, LARGEST_MS, check_json, check_key
 from latency.terms import Terms, terms_of
 
 FORMAT: Final = "lightnas-latency-table"
@@ -198,7 +200,8 @@ class LatencyTable:
             source: how messages call it, e.g. the file's name.
 
         Raises:
-            InvalidTable: it is no JSON, of another format, of a newer version, incomplete, or was changed.
+            InvalidTable: it is no JSON, of another format, of a newer version, incomplete, was changed, or holds what
+                cannot have been measured (`latency.table_limits`).
         """
         try:
             data = json.loads(text)
@@ -215,11 +218,12 @@ class LatencyTable:
             table = cls(
                 identity=_identity(data["identity"]),
                 entries={key: _entry(key, value, version) for key, value in _mapping(data["entries"]).items()},
-                offset_ms=_number(data["offset_ms"], "offset_ms"),
+                offset_ms=_number(data["offset_ms"], "offset_ms", most=LARGEST_MS),
                 calibration=_calibration(data["calibration"], version),
                 provenance=_provenance(data["provenance"], version),
                 version=version,
             )
+            check_json(data)
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             what = f"{e.args[0]} is missing" if isinstance(e, KeyError) else e
             raise InvalidTable(f"{source} is damaged: {what}; export it again") from e
@@ -238,15 +242,17 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-def _number(value: Any, name: str, *, least: float = 0.0) -> float:
+def _number(value: Any, name: str, *, least: float = 0.0, most: float = math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < least:
         raise ValueError(f"{name} is {str(value)[:40]}, but must be a number of at least {least:g}")
+    if value > most:
+        raise ValueError(f"{name} is {str(value)[:40]}, but must be at most {most:g}")
     return float(value)
 
 
 def _count(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name} is {str(value)[:40]}, but must be a whole number")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_COUNT:
+        raise ValueError(f"{name} is {str(value)[:40]}, but must be a whole number from 0 to {LARGEST_COUNT}")
     return value
 
 
@@ -263,17 +269,22 @@ def _text(value: Any, name: str) -> str:
 
 
 def _entry(key: str, value: Any, version: int) -> Entry:
+    check_key(key)
     wanted = ("ms", "spread", "samples", "sigma")[: 3 if version == 1 else 4]
     if not isinstance(value, list) or len(value) != len(wanted):
         raise ValueError(f"entry {key} is not [{', '.join(wanted)}]")
-    ms, spread, samples = _number(value[0], f"{key} ms"), _number(value[1], f"{key} spread"), value[2]
-    sigma = _number(value[3], f"{key} sigma") if version > 1 else 0.0
+    ms = _number(value[0], f"{key} ms", most=LARGEST_MS)
+    spread, samples = _number(value[1], f"{key} spread"), value[2]
+    sigma = _number(value[3], f"{key} sigma", most=LARGEST_LOG) if version > 1 else 0.0
     return Entry(ms, spread, _count(samples, f"{key} samples"), sigma)
 
 
 def _identity(value: Any) -> Identity:
     data = _mapping(value)
     texts = ("board", "model", "machine", "engine", "engine_version", "dtype", "governor")
+    for name, fits in (("board", is_board_name), ("engine", is_engine_name), ("dtype", DTYPES.__contains__)):
+        if not fits(data[name]):
+            raise ValueError(f"{name} is {str(data[name])[:40]!r}")
     return Identity(
         **{name: _text(data[name], name) for name in texts},
         threads=_count(data["threads"], "threads"),
@@ -284,7 +295,7 @@ def _identity(value: Any) -> Identity:
 def _calibration(value: Any, version: int) -> Calibration:
     data = _mapping(value)
     halves = data["split_half_pct"]
-    scale = _number(data["scale"], "scale")
+    scale = _number(data["scale"], "scale", most=LARGEST_FACTOR)
     if not scale:
         raise ValueError("scale is 0")
     return Calibration(
@@ -293,9 +304,13 @@ def _calibration(value: Any, version: int) -> Calibration:
         error_pct=_number(data["error_pct"], "error_pct"),
         split_half_pct=None if halves is None else _number(halves, "split_half_pct"),
         terms=terms_of(_mapping(data["terms"])) if version > 1 else Terms(),
-        residuals=tuple(_number(r, "a residual", least=-math.inf) for r in data["residuals"]) if version > 1 else (),
-        drift_sigma=_number(data["drift_sigma"], "drift_sigma") if version > 1 else 0.0,
+        residuals=tuple(_residual(r) for r in data["residuals"]) if version > 1 else (),
+        drift_sigma=_number(data["drift_sigma"], "drift_sigma", most=LARGEST_LOG) if version > 1 else 0.0,
     )
+
+
+def _residual(value: Any) -> float:
+    return _number(value, "a residual", least=-LARGEST_LOG, most=LARGEST_LOG)
 
 
 def _provenance(value: Any, version: int) -> Provenance:

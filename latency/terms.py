@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from latency.table_limits import LARGEST_FACTOR
 from nas.graph import Op
 
 _MB: Final = 4e-6
@@ -139,10 +140,10 @@ def terms_of(data: Mapping[str, float]) -> Terms:
     """Terms from stored JSON.
 
     Raises:
-        TermsError: a coefficient is missing, unknown or no number.
+        TermsError: a coefficient is missing, unknown, no number or beyond all reason.
     """
     if set(data) != set(FIELDS) or not all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in data.values()
+        isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= LARGEST_FACTOR for v in data.values()
     ):
         raise TermsError(f"terms must be the numbers {', '.join(FIELDS)}")
     return Terms(**{name: float(value) for name, value in data.items()})

@@ -31,7 +31,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from latency.board import Board
 from latency.errors import LatencyError
 from latency.process import (
     GRACE_S,
@@ -51,7 +50,6 @@ __all__ = [
     "ProcessEnded",
     "Transport",
     "TransportTimeout",
-    "connect",
 ]
 
 _CHUNK_BYTES: Final = 65536
@@ -134,23 +132,6 @@ class Transport(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def connect(board: Board, *, accept_new_host_key: bool = False) -> Transport:
-    """Opens the link a board's address asks for.
-
-    Args:
-        board: where to.
-        accept_new_host_key: trust an unknown host key and remember it (a changed key is refused all the same).
-
-    Raises:
-        BoardUnreachable, HostKeyRejected, AuthenticationRefused: from SSH, each with its fix.
-    """
-    if board.is_local:
-        return LocalTransport()
-    from latency.ssh import SshTransport  # paramiko costs 0.2 s to import: only when SSH is really used
-
-    return SshTransport.connect(board, accept_new_host_key=accept_new_host_key)
 
 
 def absolute(remote_path: str) -> str:
@@ -237,6 +218,8 @@ class LocalProcess(StreamProcess):
         """Writes to the pipe and flushes it."""
         data = encode_line(line)
         assert self._process.stdin is not None
+        if self._process.poll() is not None:  # whoever has opened its end of the pipe, too, would let us write
+            raise self._end_error()
         try:
             self._process.stdin.write(data)
             self._process.stdin.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,28 +26,40 @@ CONFIDENCE = 0.9
 
 
 @dataclass(frozen=True)
-class Verified:
+class Timed:
     """One network on the board.
+
+    Attributes:
+        measured_ms: median of its interleaved runs, each after one that does not count; the board's changes of speed
+            meanwhile are taken out where there are networks enough to see them.
+        p95_ms: 95th percentile of the runs as they were.
+        noise_pct: how far the medians of every other run differ; None if there was but one run.
+        runs: how many.
+    """
+
+    measured_ms: float
+    p95_ms: float
+    noise_pct: float | None
+    runs: int
+
+
+@dataclass(frozen=True)
+class Verified(Timed):
+    """One network on the board, beside what was predicted.
 
     Attributes:
         predicted_ms: by the table.
         low_ms, high_ms: the 90 % interval of the prediction; None where the table tells none.
-        measured_ms: median of its interleaved runs, each after one that does not count; the board's changes of speed
-            meanwhile are taken out where there are networks enough to see them.
-        p95_ms: 95th percentile of the runs as they were.
-        error_pct: predicted against measured; positive: predicted too slow.
-        noise_pct: how far the medians of every other run differ; None if there was but one run.
-        runs: how many.
     """
 
     predicted_ms: float
     low_ms: float | None
     high_ms: float | None
-    measured_ms: float
-    p95_ms: float
-    error_pct: float
-    noise_pct: float | None
-    runs: int
+
+    @property
+    def error_pct(self) -> float:
+        """Predicted against measured; positive: predicted too slow."""
+        return (self.predicted_ms / self.measured_ms - 1) * 100
 
     @property
     def inside(self) -> bool | None:
@@ -86,16 +98,36 @@ def verify(
         InvalidTable: the board runs in another way than the table was made for; says what differs.
         RunnerCrashed: a network could not be run.
     """
+    predicted = [predict_interval(table, graph, CONFIDENCE) for graph in graphs]
+    timed = time_graphs(board, open_session, graphs, table=table, passes=passes, seed=seed, on_progress=on_progress)
+    return [_beside(p, t) for p, t in zip(predicted, timed, strict=True)]
+
+
+def time_graphs(
+    board: Board,
+    open_session: OpenSession,
+    graphs: Sequence[Graph],
+    *,
+    table: LatencyTable | None = None,
+    passes: int | None = None,
+    seed: int = 0,
+    on_progress: ProgressSink | None = None,
+) -> list[Timed]:
+    """As `verify`, of networks whose ops no table needs to have.
+
+    Raises:
+        InvalidTable: the board runs in another way than `table`, if one is given, was made for.
+        RunnerCrashed: a network could not be run.
+    """
     engine = get_engine(board.engine)
     require_dtype(board, engine)
-    predicted = [predict_interval(table, graph, CONFIDENCE) for graph in graphs]
     models = [engine.build(graph) for graph in graphs]
     names = [network_name(model) for model in models]
     networks = {n: Network(n, m, timed=False) for n, m in zip(names, models, strict=True)}
     rounds = Rounds(open_session, on_progress=on_progress, seed=seed, threads=board.threads)
     try:
-        differences = table.identity.differences(session_identity(rounds.session, board))
-        if differences:
+        differences = [] if table is None else table.identity.differences(session_identity(rounds.session, board))
+        if table is not None and differences:
             raise InvalidTable(
                 f"table {table.digest[:12]} was not made for board {board.name} as it runs now "
                 f"(table, now: {'; '.join(differences)}); restore that, or profile again"
@@ -108,10 +140,7 @@ def verify(
             f"{board.name}: {len(rounds.skipped)} network(s) could not be run: {'; '.join(rounds.skipped.values())}"
         )
     steady = detrend(rounds.passes)
-    return [
-        _verified(p, gather(steady, name)[0] / 1e6, gather(rounds.passes, name)[0] / 1e6)
-        for p, name in zip(predicted, names, strict=True)
-    ]
+    return [_timed(gather(steady, n)[0] / 1e6, gather(rounds.passes, n)[0] / 1e6) for n in names]
 
 
 def common_scale(results: Sequence[Verified]) -> float:
@@ -119,15 +148,19 @@ def common_scale(results: Sequence[Verified]) -> float:
     return float(np.median([r.measured_ms / r.predicted_ms for r in results]))
 
 
-def _verified(predicted: Prediction, runs_ms: NDArray[np.float64], raw_ms: NDArray[np.float64]) -> Verified:
-    measured_ms = float(np.median(runs_ms))
-    return Verified(
-        predicted_ms=predicted.ms,
-        low_ms=predicted.low_ms,
-        high_ms=predicted.high_ms,
-        measured_ms=measured_ms,
+def _timed(runs_ms: NDArray[np.float64], raw_ms: NDArray[np.float64]) -> Timed:
+    return Timed(
+        measured_ms=float(np.median(runs_ms)),
         p95_ms=float(np.percentile(raw_ms, 95)),
-        error_pct=(predicted.ms / measured_ms - 1) * 100,
         noise_pct=split_half(runs_ms) * 100 if len(runs_ms) > 1 else None,
         runs=len(runs_ms),
     )
+
+
+def with_prediction(table: LatencyTable, graph: Graph, timed: Timed) -> Verified:
+    """What was measured beside what a table says. Raises MissingOps."""
+    return _beside(predict_interval(table, graph, CONFIDENCE), timed)
+
+
+def _beside(predicted: Prediction, timed: Timed) -> Verified:
+    return Verified(**asdict(timed), predicted_ms=predicted.ms, low_ms=predicted.low_ms, high_ms=predicted.high_ms)

@@ -9,6 +9,7 @@ LightnasError                 every error a user can cause or mend; the CLI prin
 │   ├── ImpossibleBudget      nothing in the space fits; tells the smallest achievable value
 │   ├── SpaceExhausted        every encoding inside the budget has been proposed
 │   ├── DataError             a data set is missing, broken or unfit
+│   ├── WeightsError          a checkpoint is missing, cannot be read or does not fit; names it
 │   ├── EvaluationError       an evaluator could not finish a trial
 │   ├── UnknownPlugin         no space, evaluator or strategy of that name
 │   └── SearchError           a search cannot start, go on or be read back
@@ -73,6 +74,10 @@ class SpaceExhausted(NasError):
 
 class DataError(NasError):
     """A data set is missing, broken or unfit for training."""
+
+
+class WeightsError(NasError):
+    """A checkpoint is missing, holds something else than weights, or weights of another network."""
 
 
 class EvaluationError(NasError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nas.graph import Graph
 from nas.space import SearchSpace
@@ -15,10 +15,17 @@ from nas.space import SearchSpace
 
 @dataclass(frozen=True)
 class Architecture:
-    """What an evaluator is given: an encoding and the space that reads it."""
+    """What an evaluator is given: an encoding and the space that reads it.
+
+    Attributes:
+        space: reads the encoding.
+        encoding: choice indices.
+        parent: the folder of the finished trial it may start from, where the search inherits weights.
+    """
 
     space: SearchSpace
     encoding: tuple[int, ...]
+    parent: Path | None = None
 
     @cached_property
     def graph(self) -> Graph:
@@ -57,11 +64,15 @@ class Evaluator(ABC):
         isolated: True if a trial wants a process of its own (a training); False for a look-up.
         steps: how many steps (epochs) an evaluation reports, each with `val_accuracy`; 0: none, then a search with it
             has no rungs.
+        served_options: the options that a request over a network may set -> their kind: `number`, `flag` or `text`, or
+            what names a file and is therefore looked up below the served data root: `data` (a data spec), `file`, or
+            `checkpoint`. An option that is not here is for the command line only: it could name a file or code.
     """
 
     name: str
     isolated: bool = True
     steps: int = 0
+    served_options: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def evaluate(self, architecture: Architecture, *, seed: int, workdir: Path, report: Report) -> Evaluation:

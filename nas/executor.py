@@ -12,11 +12,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nas.errors import SearchError
 from nas.evaluator import Evaluation, Evaluator, Progress
@@ -28,18 +28,29 @@ from nas.spaces.recipe import SpaceSpec
 ATTEMPTS = 2  # a trial whose process dies gets one more, with the same seed and checkpoint
 # One thread per training whatever `parallel` is: thread counts change accuracies, and k trainings share the cores.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_Message = TypeVar("_Message")
 _LOG_TAIL = 2_000  # bytes of a dead process's output that are searched for its last words
 
 
 @dataclass(frozen=True)
 class Task:
-    """One trial to evaluate: number, choice indices, the evaluation's seed, its own folder, where it must stop."""
+    """One trial to evaluate.
+
+    Attributes:
+        number: of the trial.
+        encoding: choice indices.
+        seed: of the evaluation.
+        workdir: its own folder.
+        stop_below: where it must stop (`Trial.stop_below`).
+        parent: the folder of the trial whose weights it may start from.
+    """
 
     number: int
     encoding: tuple[int, ...]
     seed: int
     workdir: Path
     stop_below: Mapping[str, float | None] = field(default_factory=dict)
+    parent: Path | None = None
 
     def message(self) -> dict[str, Any]:
         """What a slot is told of it; JSON types."""
@@ -48,6 +59,7 @@ class Task:
             "seed": self.seed,
             "workdir": str(self.workdir),
             "stop_below": dict(self.stop_below),
+            "inherit": None if self.parent is None else str(self.parent),
         }
 
 
@@ -106,6 +118,29 @@ class Executor(ABC):
 
     def close(self) -> None:  # noqa: B027 - most in-process executors hold nothing
         """Free what is held. Tasks still running are killed."""
+
+
+def collect_reports(
+    heard: queue.SimpleQueue[_Message], handle: Callable[[_Message], list[Report]], timeout_s: float
+) -> list[Report]:
+    """What `Executor.wait` returns, where other threads put what they hear into a queue.
+
+    Args:
+        heard: not yet handled.
+        handle: what a message means; nothing, for one that is only the executor's.
+        timeout_s: for something to happen.
+    """
+    reports: list[Report] = []
+    deadline = time.monotonic() + timeout_s
+    while not reports and (left := deadline - time.monotonic()) > 0:
+        try:
+            message = heard.get(timeout=left)
+        except queue.Empty:
+            break
+        reports = handle(message)
+    while not heard.empty():
+        reports += handle(heard.get())
+    return reports
 
 
 class InlineExecutor(Executor):
@@ -192,17 +227,7 @@ class ProcessExecutor(Executor):
 
     def wait(self, timeout_s: float) -> list[Report]:
         """What the processes told."""
-        reports: list[Report] = []
-        deadline = time.monotonic() + timeout_s
-        while not reports and (left := deadline - time.monotonic()) > 0:
-            try:
-                heard = self._heard.get(timeout=left)
-            except queue.Empty:
-                break
-            reports = self._handle(heard)
-        while not self._heard.empty():
-            reports += self._handle(self._heard.get())
-        return reports
+        return collect_reports(self._heard, self._handle, timeout_s)
 
     def cancel(self, number: int) -> None:
         """Kill the task's process; another is started when needed."""
@@ -264,7 +289,7 @@ class ProcessExecutor(Executor):
                 env=environment,
             )
         threading.Thread(target=self._listen, args=(slot, process), daemon=True).start()
-        self._send(process, self._setup)
+        self._send(process, {**self._setup, "slot": slot.index})
         return process
 
     def _send(self, process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:

@@ -45,6 +45,13 @@ class Place(NamedTuple):
     makers: tuple[Op | None, ...]
 
 
+_FLOAT = 4  # bytes
+
+
+def _bytes(shape: Shape) -> int:
+    return _FLOAT * shape[0] * shape[1] * shape[2]
+
+
 def _pair(value: int | Pair) -> Pair:
     return (value, value) if isinstance(value, int) else value
 
@@ -180,6 +187,37 @@ class Graph:
     def params(self) -> int:
         """Trainable parameters."""
         return sum(op.params for op in self.ops)
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Largest number of bytes of activations alive at once, fp32 at batch 1, while the ops run in their order.
+
+        While an op runs, what it reads, what it writes and every tensor needed later (or returned) is alive, the
+        picture included; what is needed no more is freed when the op has run. Weights and the engine's workspace are
+        not in it, and an engine may need less where it works in place or fuses ops.
+        """
+        return self.peak_bytes()
+
+    def peak_bytes(self, output: Tensor | None = None) -> int:
+        """The same of a stretch of network whose `output` (default: the last tensor) is needed after it."""
+        end = output or self.output
+        last: dict[tuple[int, int], int] = {}
+        for index, node in enumerate(self.nodes):
+            for t in node.inputs:
+                last[t.node, t.port] = index
+        last[end.node, end.port] = len(self.nodes)
+        freed = [0] * (len(self.nodes) + 1)
+        alive = peak = _bytes(self.input.shape) if (-1, 0) in last else 0
+        if alive:
+            freed[last[-1, 0]] += alive
+        for index, node in enumerate(self.nodes):
+            for port, shape in enumerate(node.op.outputs):
+                size = _bytes(shape)
+                alive += size
+                freed[last.get((index, port), index)] += size
+            peak = max(peak, alive)
+            alive -= freed[index]
+        return peak
 
     def wiring(self, start: int = 0, origin: Tensor | None = None) -> tuple[Any, ...]:
         """Ops and wires of the nodes from `start` on, without paths; `origin` is written as the input.

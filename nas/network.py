@@ -6,11 +6,13 @@ Weights are named after the graph's paths: the op at ``s2.b1.dw`` owns ``s2.b1.d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -153,6 +155,37 @@ class Network(nn.Module):
         """Path -> module of every op that has weights, in execution order."""
         return {self.graph.nodes[index].path: module for index, module in self._weighted.items()}
 
+    def _compute(self, number: int, xs: list[Tensor]) -> Sequence[Tensor]:
+        """The outputs of a node."""
+        op = self.graph.nodes[number].op
+        if op.kind == "split":
+            return torch.split(xs[0], [c for c, _, _ in op.outputs], 1)
+        module = self._weighted.get(number)
+        return (_ACTIVATIONS[op.act](_plain(op, xs) if module is None else module(xs[0])),)
+
+    def activations(
+        self, x: Tensor, given: Mapping[str, NDArray[np.float32]] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """What each op computes of pictures (n, c, h, w), in the mode the network is in.
+
+        Args:
+            x: the pictures.
+            given: values (as returned) that are read in place of those computed here: each op is then asked what it
+                makes of what somebody else fed it with, and an error shows at the op that made it.
+
+        Returns:
+            Path -> (n, c', h', w'), in execution order; the parts of a split joined.
+        """
+        values, told = {(-1, 0): x}, {}
+        with torch.inference_mode():
+            for number, node in enumerate(self.graph.nodes):
+                made = torch.cat(list(self._compute(number, [values[t.node, t.port] for t in node.inputs])), 1)
+                told[node.path] = made.numpy()
+                read = made if given is None else torch.from_numpy(given[node.path])
+                parts = torch.split(read, [c for c, _, _ in node.op.outputs], 1)
+                values.update(((number, port), part) for port, part in enumerate(parts))
+        return told
+
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, classes)."""
         values = {(-1, 0): x.contiguous(memory_format=torch.channels_last)}
@@ -160,13 +193,7 @@ class Network(nn.Module):
             xs = [values[t.node, t.port] for t in node.inputs]
             for key in dead:
                 values.pop(key, None)
-            if node.op.kind == "split":
-                parts = torch.split(xs[0], [c for c, _, _ in node.op.outputs], 1)
-                values.update(((number, port), part) for port, part in enumerate(parts))
-                continue
-            module = self._weighted.get(number)
-            y = _plain(node.op, xs) if module is None else module(xs[0])
-            values[number, 0] = _ACTIVATIONS[node.op.act](y)
+            values.update(((number, port), y) for port, y in enumerate(self._compute(number, xs)))
         out = self.graph.output
         y = values[out.node, out.port]
         return y.flatten(1) if out.shape[1:] == (1, 1) else y

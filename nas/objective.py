@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.cost import CostModel, costs
+from nas.cost import CostModel, costs, flops_model, params_model
 from nas.errors import ImpossibleBudget
-from nas.space import Encodings
+from nas.memory import model_size_model, peak_memory_model
+from nas.space import Encodings, SearchSpace
 
-METRICS = {"latency_ms": "ms", "flops": "multiply-adds", "params": "parameters"}
+METRICS = {
+    "latency_ms": "ms",
+    "flops": "multiply-adds",
+    "params": "parameters",
+    "model_mb": "MB",
+    "peak_memory_mb": "MB",
+}
+"""Metric -> unit. A budget may be on any of them."""
+GRAPH_COSTS: Mapping[str, Callable[[SearchSpace], CostModel]] = {
+    "flops": flops_model,
+    "params": params_model,
+    "model_mb": model_size_model,
+    "peak_memory_mb": peak_memory_model,
+}
+"""Metric -> its model, for those that follow from the networks alone."""
 MNASNET_EXPONENT = -0.07
 
 
@@ -42,7 +57,7 @@ class Budget:
         if smallest > self.limit:
             raise ImpossibleBudget(
                 f"no network of {self.cost.space.name} has {self.metric} <= {self.limit:g}{self.qualifier}: the "
-                f"smallest achievable is {smallest:.6g} {METRICS[self.metric]}; raise the budget to at least that",
+                f"smallest achievable is {_above(smallest)} {METRICS[self.metric]}; raise the budget to at least that",
                 {self.metric: smallest},
             )
 
@@ -74,6 +89,12 @@ class SoftReward:
 
 
 Reward = HardReward | SoftReward
+
+
+def _above(value: float) -> str:
+    """A positive value in 6 digits, not below it: given as a budget, it is possible."""
+    text = f"{value:.6g}"
+    return text if float(text) >= value else f"{value * (1 + 1e-5):.6g}"
 
 
 def inside(budgets: Sequence[Budget], x: Encodings) -> NDArray[np.bool_]:

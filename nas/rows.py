@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.intp]
 Floats = NDArray[np.float64]
-Fused = tuple[Floats, ...]
 
 _CHUNK = 8192  # encodings at a time: their indices and sums stay in the second-level cache
 _SMALLEST_CHUNK = 256
@@ -33,6 +33,18 @@ _SMALL = 4096  # entries up to which small sites are merged into one step: 32 Ki
 _DIRECT = 1 << 14  # entries up to which genes alone index a step, where its sites have fewer rows
 _EXACT = 1 << 24  # integers below are exact in float32
 _CARRIED = -1  # the axis of a shape index handed on by the step before
+
+
+class Fused(NamedTuple):
+    """Tables of sites made into tables of steps.
+
+    Attributes:
+        tables: per step, (entries,) or (entries, k).
+        combine: of two sites' numbers: `np.add`, or `np.maximum`.
+    """
+
+    tables: tuple[Floats, ...]
+    combine: np.ufunc
 
 
 @dataclass(frozen=True)
@@ -81,23 +93,24 @@ class RowPlan:
                 out[k] += step.carried * before[out[k - 1]]
         return out
 
-    def fuse(self, tables: Sequence[Floats]) -> Fused:
-        """Per step (entries,) or (entries, k): what `sums` gathers from; tables are (rows,) or (rows, k) per site."""
-        return tuple(
-            np.ascontiguousarray(sum(tables[s][rows] for s, rows in zip(step.sites, step.rows, strict=True)))
-            for step in self.steps
-        )
+    def fuse(self, tables: Sequence[Floats], combine: np.ufunc = np.add) -> Fused:
+        """What `sums` gathers from; tables are (rows,) or (rows, k) per site."""
+        each = (reduce(combine, [tables[s][r] for s, r in zip(k.sites, k.rows, strict=True)]) for k in self.steps)
+        return Fused(tuple(map(np.ascontiguousarray, each)), combine)
 
     def sums(self, fused: Sequence[Fused], x: NDArray[np.uint8]) -> list[Floats]:
-        """For each of `fused` the sums (n,) or (n, k) over all sites of valid rows x (n, genes); one index for all."""
+        """For each of `fused` the sums (or maxima) (n,) or (n, k) over all sites of valid rows x (n, genes).
+
+        The rows are looked up once for all.
+        """
         if not self.steps:
             return [np.zeros(len(x)) for _ in fused]
-        out = [np.empty((len(x), *tables[0].shape[1:])) for tables in fused]
+        out = [np.empty((len(x), *tables[0].shape[1:])) for tables, _ in fused]
         for part, index in self._chunks(x, max((math.prod(o.shape[1:]) for o in out), default=1)):
-            for tables, sums in zip(fused, out, strict=True):
+            for (tables, combine), sums in zip(fused, out, strict=True):
                 total = tables[0].take(index[0], axis=0)
                 for table, entries in zip(tables[1:], index[1:], strict=True):
-                    total += table.take(entries, axis=0)
+                    combine(total, table.take(entries, axis=0), out=total)
                 sums[part] = total
         return out
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from nas.cost import CostModel
 from nas.errors import InvalidEncoding, SearchError, SpaceExhausted
 from nas.evaluator import Progress
 from nas.executor import Executor, Outcome, Report, Step, Task
+from nas.kinship import Parents
 from nas.objective import Budget, HardReward, Reward
 from nas.rungs import Ladder, Rungs
 from nas.space import Encoding, SearchSpace
@@ -112,6 +113,8 @@ class Search:
             of reward (`Strategy.beliefs`), on average over its last three proposals.
         rungs: where the worse trials are stopped; by default nowhere. The evaluator must report those steps
             (`Rungs.check`).
+        inherit: each trial is told the trial that is most like it among those the strategy knows, to start from its
+            weights (`Task.parent`); kept in the trial's extras as `parent`.
         parallel: trials in flight.
         seed: of the evaluations, with the trial's number.
         workdir: a folder `N` below it belongs to trial N.
@@ -135,6 +138,7 @@ class Search:
         reward: Reward | None = None,
         stop_when: float | None = None,
         rungs: Rungs | None = None,
+        inherit: bool = False,
         parallel: int = 1,
         seed: int = 0,
         on_event: Callable[[SearchEvent], None] = lambda event: None,
@@ -157,6 +161,7 @@ class Search:
         self._running: dict[int, Trial] = {}
         self._finished: dict[int, Trial] = {}  # in the log, not yet told
         self._ladder = Ladder(rungs or Rungs())  # knows what the strategy knows
+        self._parents = Parents() if inherit else None
         self._best: Trial | None = None
         self._complete = self._pruned = self._failed = self._failed_here = 0
 
@@ -228,6 +233,8 @@ class Search:
             trial = self._finished.pop(self._told)
             self.strategy.tell(trial)
             self._ladder.tell(trial)
+            if self._parents is not None:
+                self._parents.tell(trial)
             self._told += 1
 
     def _may_ask(self) -> bool:
@@ -246,6 +253,9 @@ class Search:
         costs = {metric: model.one(row) for metric, model in self.costs.items()}
         attrs, stop_below = self.strategy.attrs(number), self._ladder.stop_below()
         trial = Trial(number, tuple(row.tolist()), costs=costs, attrs=attrs, stop_below=stop_below)
+        parent = None if self._parents is None else self._parents.of(trial.encoding)
+        if parent is not None:
+            trial = replace(trial, extras={"parent": parent})
         self.log.started(trial)
         self._believed(trial)
         self._asked += 1
@@ -274,7 +284,8 @@ class Search:
         seed = seed32(self.seed, trial.number, Role.EVALUATE)
         self._on_event(TrialStarted(trial, resumed))
         folder = self.workdir / str(trial.number)
-        self.executor.submit(Task(trial.number, trial.encoding, seed, folder, trial.stop_below))
+        parent = None if "parent" not in trial.extras else self.workdir / str(trial.extras["parent"])
+        self.executor.submit(Task(trial.number, trial.encoding, seed, folder, trial.stop_below, parent))
 
     def _absorb(self, reports: Sequence[Report]) -> None:
         for report in reports:
@@ -288,11 +299,11 @@ class Search:
         if isinstance(result, str):
             trial = trial.failed(result, outcome.seconds)
         else:
-            reward = self.reward(result.accuracy, trial.costs)
+            reward, extras = self.reward(result.accuracy, trial.costs), {**result.extras, **trial.extras}
             if outcome.pruned_at is None:
-                trial = trial.complete(result.accuracy, reward, outcome.seconds, result.extras)
+                trial = trial.complete(result.accuracy, reward, outcome.seconds, extras)
             else:
-                trial = trial.pruned(result.accuracy, reward, outcome.pruned_at, outcome.seconds, result.extras)
+                trial = trial.pruned(result.accuracy, reward, outcome.pruned_at, outcome.seconds, extras)
         self.log.finished(trial)
         del self._running[trial.number]
         self._note(trial)

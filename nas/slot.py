@@ -1,14 +1,13 @@
 """A process that evaluates one trial after the other: `python -m nas.slot`, started by nas.executor.
 
-JSON lines. In: first {"space", "evaluator", "options", "parent"}, then {"encoding", "seed", "workdir", "stop_below"}
-a trial. Out: {"ready"}; per trial any number of {"step", "steps", "metrics"} and one of {"accuracy", "extras"}, the
-same with {"pruned_at"} if it was stopped at a rung, {"failed": why this architecture cannot be judged},
-{"fatal": why no trial can}.
+JSON lines. In: first {"space", "evaluator", "options", "parent", "slot"}, then {"encoding", "seed", "workdir",
+"stop_below", "inherit"} a trial. Out: {"ready"}; per trial any number of {"step", "steps", "metrics"} and one of
+{"accuracy", "extras"}, the same with {"pruned_at"} if it was stopped at a rung, {"failed": why this architecture cannot
+be judged}, {"fatal": why no trial can}.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -23,12 +22,14 @@ from typing import Any, TextIO
 from nas.errors import EvaluationError, LightnasError
 from nas.evaluator import Architecture, Evaluator, Progress
 from nas.evaluators import build_evaluator
+from nas.lifeline import die_with_parent
 from nas.rungs import Climb, Stop
 from nas.space import SearchSpace
 from nas.spaces.recipe import SpaceSpec
 
+SLOT = "LIGHTNAS_SLOT"
+"""In the environment of an evaluation: which of the processes side by side it is, 0 for the first."""
 Send = Callable[[dict[str, Any]], None]
-_PR_SET_PDEATHSIG = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -40,11 +41,10 @@ def evaluate(evaluator: Evaluator, space: SearchSpace, task: dict[str, Any], sen
         send({"step": progress.step, "steps": progress.steps, "metrics": dict(progress.metrics)})
         climb.hear(progress)
 
-    workdir = Path(task["workdir"])
+    workdir, parent = Path(task["workdir"]), task.get("inherit")
+    architecture = Architecture(space, tuple(task["encoding"]), None if parent is None else Path(parent))
     try:
-        found = evaluator.evaluate(
-            Architecture(space, tuple(task["encoding"])), seed=task["seed"], workdir=workdir, report=report
-        )
+        found = evaluator.evaluate(architecture, seed=task["seed"], workdir=workdir, report=report)
         climb.finish()
     except Stop:
         reached, step = climb.reached, climb.stopped_at
@@ -72,14 +72,6 @@ def make_folder(task: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def die_with_parent(parent: int) -> None:
-    """Be killed when the parent is, even by SIGKILL; at once if it is gone already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def _listen(source: TextIO, lines: queue.SimpleQueue[str]) -> None:
     """Pass lines on; the end of input means that the parent is gone: leave in the middle of a training."""
     for line in source:
@@ -99,6 +91,7 @@ def main() -> None:
 
     setup = json.loads(sys.stdin.readline())
     die_with_parent(setup["parent"])
+    os.environ[SLOT] = str(setup["slot"])
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, lines), daemon=True).start()
     try:

@@ -21,6 +21,7 @@ class Role(IntEnum):
     PROPOSE = 0
     ACCEPT = 1
     EVALUATE = 2
+    FINAL = 3
 
 
 def rng(seed: int, number: int, *role: int) -> np.random.Generator:

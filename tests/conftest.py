@@ -6,22 +6,41 @@ import dataclasses
 import getpass
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Before numpy is imported: with small matrices on few cores OpenBLAS mostly waits for threads of its own.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from latency.board import Board
 from latency.ssh import SshTransport
 from latency.transport import LocalTransport, Transport
 
-sys.path.insert(0, str(Path(__file__).parent / "qemu"))  # for the helpers there, which benchmarks use as well
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # for the helpers there; benchmarks use those of the others
+sys.path.insert(0, str(Path(__file__).parent / "browser"))
+sys.path.insert(0, str(Path(__file__).parent / "qemu"))
 from emulated import QemuBoard, images, make_board
 from loopback import SshServer, find_sshd, host_entry, start_sshd
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# How long an example takes says how busy the machine is. All else as Hypothesis has it, here or under CI.
+settings.register_profile("unhurried", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 StartServer = Callable[..., SshServer]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A shell starts what runs in the background deaf to SIGINT, and so would be the programs that the tests stop."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""Documents that cannot lag: every command and setting is in docs/commands.md, every link and file exists."""
+"""Documents that cannot lag: every command, option, setting and route is in them, every link and file exists."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
+from api.app import create_app
 from api.cli import app
+from api.service import Service
+from api.settings import Settings
+from api.store import Store
 from nas.spaces.spec import parse_space
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = (ROOT / "docs" / "commands.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
 def commands() -> Iterator[str]:
@@ -37,6 +43,26 @@ def test_every_command_is_documented(name: str) -> None:
 def test_no_command_is_documented_that_is_not_there() -> None:
     listed = set(re.findall(r"^\| `nas ([a-z ]+)`", COMMANDS, re.M))
     assert listed == {n for n in commands() if n not in GROUPS}
+
+
+def options() -> Iterator[str]:
+    root = typer.main.get_command(app)
+    for command in root.commands.values():  # type: ignore[attr-defined]
+        for one in (command, *getattr(command, "commands", {}).values()):
+            yield from (name for option in one.params for name in option.opts if name.startswith("--"))
+
+
+@pytest.mark.parametrize("name", sorted(set(options())))
+def test_every_option_is_documented(name: str) -> None:
+    assert re.search(rf"{name}(?![a-z0-9-])", COMMANDS + OPERATIONS)
+
+
+def test_every_route_is_documented_and_no_other(tmp_path: Path) -> None:
+    with Store(Settings(tmp_path)) as store:
+        paths = create_app(Service.of(store)).openapi()["paths"]
+    there = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    text = (ROOT / "docs" / "rest.md").read_text()
+    assert set(re.findall(r"^\| `([A-Z]+ /\S+)` \|", text, re.M)) == there
 
 
 def test_every_setting_is_documented() -> None:
@@ -69,3 +95,11 @@ def test_the_compose_file_starts_what_exists() -> None:
     used = re.findall(r"nas ((?:db upgrade)|[a-z]+)", " ".join(services["api"]["command"]))
     assert used
     assert set(used) <= known
+
+
+def test_compose_believes_its_proxy_and_nobody_else() -> None:
+    api = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["api"]
+    believed = _TrustedHosts(api["environment"]["FORWARDED_ALLOW_IPS"])
+    assert "172.18.0.1" in believed
+    assert not any(address in believed for address in ("8.8.8.8", "10.0.0.1"))
+    assert "$proxy_add_x_forwarded_for" not in OPERATIONS  # it keeps what the client wrote

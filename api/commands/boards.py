@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.commands.output import AcceptOption, JsonFlag, out, print_json, print_table
+from api.commands.remote import ServerOption, connect
 from api.errors import OptionError
+from api.schemas.boards import BoardOut
 from api.store import Store
 from latency.board import Board
 
@@ -65,12 +67,19 @@ def add(
 
 
 @app.command("list")
-def list_boards(as_json: JsonFlag = False) -> None:
+def list_boards(server: ServerOption = None, as_json: JsonFlag = False) -> None:
     """List the boards."""
-    with Store.open() as store:
-        boards = store.boards.all()
+    boards: Sequence[Board | BoardOut]
+    if server is not None:
+        with connect(server) as client:
+            told = list(client.boards())
+        boards, found = told, [b.model_dump() for b in told]
+    else:
+        with Store.open() as store:
+            own = store.boards.all()
+        boards, found = own, [b.to_dict() for b in own]
     if as_json:
-        print_json([b.to_dict() for b in boards])
+        print_json(found)
         return
     rows = [(b.name, b.address, b.engine, b.threads, ",".join(map(str, b.cores)) or "any", b.dtype) for b in boards]
     print_table(None, ("board", "address", "engine", ">threads", "cores", "dtype"), rows)
@@ -112,7 +121,7 @@ def check(
 ) -> None:
     """Reach a board and tell what it is made of, what would spoil measurements, and how to mend that. Reads only."""
     from latency.health import check as examine
-    from latency.transport import connect
+    from latency.reach import connect
 
     with Store.open() as store:
         board = store.boards.get(name)
@@ -188,7 +197,7 @@ def format_range(values: Iterable[int]) -> str:
 def clean(name: Name, as_json: JsonFlag = False) -> None:
     """Remove everything lightnas put on a board: one folder in the account's cache."""
     from latency.deploy import clean as clean_board
-    from latency.transport import connect
+    from latency.reach import connect
 
     with Store.open() as store:
         board = store.boards.get(name)

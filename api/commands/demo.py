@@ -78,7 +78,7 @@ def demo(
     A second run uses the same latency table; an interrupted one goes on.
     """
     from api.demo import Interrupted, run_demo
-    from api.export import check_target
+    from api.export.bundle import check_target
 
     check_target(to)
     with Store.open() as store:
@@ -124,6 +124,6 @@ def _summary(done: dict[str, Any], folder: Path, database: str) -> None:
         "  nas boards add pi4 pi@raspberrypi.local     # SSH keys as usual; nas boards check pi4\n"
         "  nas profile pi4 --space light-nas --resolution 96 --classes 10\n"
         "  nas search --space light-nas --resolution 96 --board pi4 --latency-ms 30 --data folder:PICTURES\n"
-        "  nas verify SEARCH; nas export SEARCH --to ./winner",
+        "  nas train SEARCH --seeds 3; nas export SEARCH --to ./winner; nas verify ./winner --accuracy",
         markup=False,
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.progress import Progress, TaskID
 from rich.text import Text
 
-from api.commands.output import short
+from api.commands.output import printable, short
 from nas.search import SearchEvent, TrialEnded, TrialStarted, TrialStep
 from nas.trial import Trial, TrialState
 
@@ -49,7 +49,9 @@ class SearchView:
 
     def _print(self, trial: Trial) -> None:
         if trial.state is TrialState.FAILED:
-            self._bar.console.print(Text(f"{trial.number:>6}  failed: {trial.error}", style="red"), soft_wrap=True)
+            told = printable(f"{trial.number:>6}  failed: {trial.error}")
+            told.stylize("red")
+            self._bar.console.print(told, soft_wrap=True)
             return
         accuracy, stopped = trial.accuracy or 0.0, trial.pruned_at
         better = stopped is None and (self._best is None or accuracy > self._best)

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from api.boards.user_models import describe_price, find_model_table, format_prediction, parse_shape
 from api.commands.durations import parse_duration
 from api.commands.output import AcceptOption, JsonFlag, out, print_json, progress_bar, say, short
 from api.commands.predict import ShapeOption
 from api.errors import NotFound, OptionError
 from api.store import Store
-from api.user_models import describe_price, find_model_table, format_prediction, parse_shape
 from latency.link import PatientLink
 from latency.measure import LoadedModel, Measured, load_model
 from latency.priced import price

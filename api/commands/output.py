@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
+
+from api.redaction import visible
 
 _WIDE = 400
 
@@ -42,6 +45,13 @@ LatencyTableOption = Annotated[
 LatencyBudgetOption = Annotated[float | None, typer.Option("--latency-ms", help="Largest latency in ms.")]
 FlopsBudgetOption = Annotated[float | None, typer.Option("--flops", help="Most multiply-adds at batch 1.")]
 ParamsBudgetOption = Annotated[float | None, typer.Option("--params", help="Most parameters.")]
+ModelSizeBudgetOption = Annotated[
+    float | None, typer.Option("--model-mb", help="Largest size of the weights in MB (10^6 bytes), fp32.")
+]
+PeakMemoryBudgetOption = Annotated[
+    float | None,
+    typer.Option("--peak-memory-mb", help="Most MB of activations alive at once, fp32; weights are not in it."),
+]
 ConfidenceOption = Annotated[
     float | None,
     typer.Option(
@@ -59,6 +69,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def printable(text: object) -> Text:
+    """What others wrote, for a terminal: no markup, and whatever would steer it written as escapes."""
+    return Text("\n".join(map(visible, str(text).split("\n"))))
+
+
 def stdout_console() -> Console:
     """For what a person asked to see; wide where nobody looks at a screen."""
     return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _WIDE)
@@ -66,7 +81,7 @@ def stdout_console() -> Console:
 
 def out(text: str = "") -> None:
     """A line for people on stdout."""
-    stdout_console().print(text, markup=False, soft_wrap=True)
+    stdout_console().print(printable(text), soft_wrap=True)
 
 
 def stderr_console() -> Console:
@@ -82,18 +97,24 @@ def print_json(value: Any) -> None:
 def say(text: str, *, quiet: bool = False) -> None:
     """A remark on stderr; nothing with `quiet`."""
     if not quiet:
-        stderr_console().print(text, markup=False, soft_wrap=True)
+        stderr_console().print(printable(text), soft_wrap=True)
 
 
 def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on stdout; columns whose name begins with `>` are aligned right."""
+    """A table on stdout; columns whose name begins with `>` are aligned right; texts are shown as they are."""
     table = Table(
-        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+        title=None if title is None else printable(title),
+        title_justify="left",
+        header_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
     )
     for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        table.add_column(printable(column.lstrip(">")), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*("" if v is None else str(v) for v in row))
+        table.add_row(*("" if v is None else printable(v) for v in row))
     stdout_console().print(table)
 
 
@@ -112,7 +133,7 @@ def progress_bar() -> Iterator[Progress]:
     """A progress display on stderr, with the time left."""
     with Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

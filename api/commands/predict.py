@@ -1,4 +1,4 @@
-"""`nas predict`: FLOPs, parameters and, with a table, latency of encodings or of a user's own model.
+"""`nas predict`: FLOPs, parameters, memory and, with a table, latency of encodings or of a user's own model.
 
 A million encodings stream through it.
 """
@@ -17,6 +17,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from api.boards.user_models import (
+    describe_model,
+    describe_price,
+    find_model_table,
+    format_prediction,
+    parse_shape,
+)
 from api.commands.output import (
     ChannelsOption,
     ClassesOption,
@@ -29,24 +36,27 @@ from api.commands.output import (
 )
 from api.commands.spaces import format_encoding
 from api.errors import OptionError
-from api.user_models import (
-    describe_model,
-    describe_price,
-    find_model_table,
-    format_prediction,
-    parse_shape,
-)
 from latency.importers import ONNX, PARAM, read_model
 from latency.predict import breakdown, latency_models
 from latency.table import LatencyTable
-from nas.cost import CostModel, flops_model, params_model
+from nas.cost import CostModel
 from nas.errors import InvalidEncoding
-from nas.graph import Shape
+from nas.graph import Graph, Shape
+from nas.memory import model_mb, peak_memory_mb
+from nas.objective import GRAPH_COSTS
 from nas.space import Encodings, SearchSpace
 from nas.spaces import build_space
 
 _BLOCK_BYTES = 1 << 20
-_HEADS = (">latency", ">90 % from", ">to")
+_HEADS = {
+    "flops": ">multiply-adds",
+    "params": ">parameters",
+    "model_mb": ">weights",
+    "peak_memory_mb": ">peak of activations",
+    "latency_ms": ">latency",
+    "low_ms": ">90 % from",
+    "high_ms": ">to",
+}
 _MANY = 20
 
 ShapeOption = Annotated[
@@ -80,6 +90,9 @@ def predict(
     table: Annotated[
         str | None, typer.Option(help="Latency table: a digest (its beginning) or a board's name, for its newest.")
     ] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Also MB of weights, and of activations alive at once.")
+    ] = False,
     ops: Annotated[bool, typer.Option("--ops", help="Show each op's share.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -99,10 +112,11 @@ def predict(
     if space is None or not encodings:
         raise OptionError("say what to price: --space SPACE ENCODING…, or --onnx FILE, or --param FILE")
     built = build_space(space, resolution=resolution, classes=classes, channels=channels)
-    models: dict[str, CostModel] = {"flops": flops_model(built), "params": params_model(built)}
+    counted = ("flops", "params", *(("model_mb", "peak_memory_mb") if memory else ()))
+    models: dict[str, CostModel] = {metric: GRAPH_COSTS[metric](built) for metric in counted}
     found = None
     if table is not None:
-        from api.boards import find_table
+        from api.boards.tables import find_table
         from api.store import Store
 
         with Store.open() as store:
@@ -120,8 +134,8 @@ def predict(
         rows = [row for block in blocks for row in _rows(built, models, block, first=1)]
         print_table(
             None,
-            ("encoding", ">multiply-adds", ">parameters", *_HEADS[: len(models) - 2]),
-            [(r[0], short(r[1]), short(r[2]), *(short(v, "ms") for v in r[3:])) for r in rows],
+            ("encoding", *(_HEADS[name] for name in models)),
+            [(r[0], *map(_cell, models, r[1:])) for r in rows],
         )
         return
     done = 0
@@ -135,6 +149,16 @@ def predict(
         done += len(block)
         if lines:
             print("\n".join(lines))
+
+
+def _cell(name: str, value: float) -> str:
+    if name.endswith("_mb"):
+        return f"{value:.4g} MB"
+    return short(value, "ms" if name.endswith("_ms") else "")
+
+
+def _memory(graph: Graph) -> dict[str, float]:
+    return {"model_mb": model_mb(graph), "peak_memory_mb": peak_memory_mb(graph)}
 
 
 def _stdin_blocks() -> Iterator[list[str]]:
@@ -195,6 +219,7 @@ def _show_ops(
     row = space.parse(text)
     graph = space.graph(row)
     whole: dict[str, Any] = {"encoding": format_encoding(row), "flops": graph.flops, "params": graph.params}
+    whole |= _memory(graph)
     rows: list[dict[str, Any]] = [
         {"path": n.path, "op": n.op.key, "flops": n.op.flops, "params": n.op.params} for n in graph.nodes
     ]
@@ -233,7 +258,7 @@ def _predict_file(
     if file.suffix != ending:
         raise OptionError(f"{file} is no {ending} file; give it with {'--param' if onnx is not None else '--onnx'}")
     model = read_model(file, shape)
-    about, priced = describe_model(file, model), None
+    about, priced = describe_model(file, model) | _memory(model.graph), None
     rows: list[dict[str, Any]] = [{"path": n.path, "op": n.op.key, "flops": n.op.flops} for n in model.graph.nodes]
     if table is not None:
         from api.store import Store
@@ -261,7 +286,8 @@ def _predict_file(
     )
     out(
         f"{file}: a picture of {c}x{h}x{w}, {about['op_count']} ops, {short(about['flops'])} multiply-adds, "
-        f"{short(about['params'])} parameters{unfolded}"
+        f"{short(about['params'])} parameters{unfolded}, {about['model_mb']:.4g} MB of weights in fp32, "
+        f"{about['peak_memory_mb']:.4g} MB of activations at the peak"
     )
     _tell("cannot be priced, lightnas has no such op:", [f"{u.name} ({u.kind}): {u.reason}" for u in model.unsupported])
     if priced is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress, TaskID
 
+from api.boards.measured import describe_profile
 from api.commands.durations import parse_duration
 from api.commands.output import (
     AcceptOption,
@@ -23,11 +24,11 @@ from api.commands.output import (
     progress_bar,
     say,
 )
+from api.commands.remote import DetachFlag, ServerOption, connect, follow, need_server, refuse, request
+from api.schemas.jobs import ProfileRequest
 from api.store import Store
-from latency.interval import interval_pct
 from latency.link import PatientLink, WaitSink
 from latency.passes import Progress as Visits
-from latency.profiler import Profile
 from nas.spaces import build_space
 
 
@@ -48,40 +49,8 @@ class VisitsBar:
         self._bar.update(self._task, completed=visits.visits_done, total=visits.visits)
 
 
-def describe_profile(profile: Profile) -> dict[str, Any]:
-    """A profile's summary as JSON types."""
-    calibration = profile.table.calibration
-    drift = profile.drift
-    return {
-        "board": profile.table.identity.board,
-        "table": profile.table.digest,
-        "spaces": [mark.name for mark in profile.table.provenance.spaces],
-        "ops": profile.ops,
-        "timed_ops": profile.timed,
-        "estimated_ops": profile.estimated,
-        "cover_networks": profile.networks,
-        "passes": profile.passes,
-        "seconds": profile.seconds,
-        "complete": profile.complete,
-        "spread_pct": profile.spread_pct,
-        "stamp_us": profile.stamp_us,
-        "scale": calibration.scale,
-        "terms": asdict(calibration.terms),
-        "calibration_networks": calibration.networks,
-        "error_pct": calibration.error_pct,
-        "split_half_pct": calibration.split_half_pct,
-        "interval_pct": interval_pct(profile.table),
-        "deterministic": profile.deterministic,
-        "drift_pct": None if drift is None else (drift.ratio - 1) * 100,
-        "drift_significant": None if drift is None else drift.significant,
-        "skipped": list(profile.skipped),
-        "disturbed": dict(profile.disturbed),
-    }
-
-
-def print_profile(profile: Profile) -> None:
-    """A profile's summary for people."""
-    about = describe_profile(profile)
+def print_profile(about: Mapping[str, Any]) -> None:
+    """A profile's summary (`api.boards.measured.describe_profile`) for people."""
     noise = (
         "" if about["split_half_pct"] is None else f" (the measurement's own noise: {about['split_half_pct']:.1f} %)"
     )
@@ -96,16 +65,17 @@ def print_profile(profile: Profile) -> None:
     if about["interval_pct"]:
         low, high = about["interval_pct"]
         out(f"90 % of networks take {low:+.1f} to {high:+.1f} % of what is predicted")
-    if profile.drift is not None and profile.drift.significant:
+    if about["drift_significant"]:
         out(f"the board drifted by {about['drift_pct']:+.1f} % meanwhile: is it getting warm, or does other work run?")
-    for line in profile.skipped:
+    for line in about["skipped"]:
         out(f"skipped: {line}")
-    for reason, batches in profile.disturbed:
+    for reason, batches in about["disturbed"].items():
         out(f"disturbed {batches} time(s), and repeated as far as there was time: {reason}")
     out(f"latency table {about['table'][:12]} of board {about['board']} is stored")
 
 
 def profile(
+    context: typer.Context,
     board: Annotated[str, typer.Argument(metavar="BOARD", help="The board's name.")],
     space: SpaceOption,
     resolution: ResolutionOption = None,
@@ -127,6 +97,8 @@ def profile(
         bool, typer.Option("--fresh", help="Time every op again, and drop what an interrupted profile has measured.")
     ] = False,
     accept: AcceptOption = False,
+    server: ServerOption = None,
+    detach: DetachFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a space's ops on a board: the one thing to do per board and space. Ctrl-C or a cut link lose nothing.
@@ -138,9 +110,20 @@ def profile(
     Every pass is saved as it ends; the same command goes on with an unfinished profile. A board that has a table times
     only what is new.
     """
-    from api.boards import plan_profile, run_profile
+    from api.boards.tables import plan_profile, run_profile
 
     limit_s = None if time_limit is None else parse_duration(time_limit, "--time-limit")
+    need_server(server, detach)
+    if server is not None:
+        refuse(context, "accept")
+        made = {"space": space, "resolution": resolution, "classes": classes, "channels": channels}
+        how = {"passes": passes, "networks": networks, "time_limit_s": limit_s, "seed": seed, "fresh": fresh}
+        with connect(server) as client:
+            job = client.profile(request(ProfileRequest, board=board, **made, **how))
+            told = follow(client, job, detach=detach, as_json=as_json)
+        if told is not None:
+            _tell(told, as_json=as_json)
+        return
     built = build_space(space, resolution=resolution, classes=classes, channels=channels)
     with Store.open() as store:
         target = store.boards.get(board)
@@ -149,7 +132,16 @@ def profile(
                 PatientLink(target, accept_new_host_key=accept, on_wait=say_waiting(board)) as link,
                 progress_bar() as bar,
             ):
-                plan = plan_profile(store, link, built, passes=passes, seed=seed, fresh=fresh, fresh_networks=networks)
+                plan = plan_profile(
+                    store,
+                    link,
+                    built,
+                    passes=passes,
+                    seed=seed,
+                    fresh=fresh,
+                    resume=not fresh,
+                    fresh_networks=networks,
+                )
                 new = plan.profiler.new_ops
                 known = "" if plan.known is None else f"; {new} ops are new to table {plan.known.digest[:12]}"
                 resumed = f", {plan.passes_done} saved passes resumed" if plan.passes_done else ""
@@ -165,10 +157,14 @@ def profile(
             again = shlex.join([a for a in sys.argv[1:] if a != "--fresh"])
             say(f"stopped; every finished pass is saved. Go on with: nas {again}")
             raise typer.Exit(130) from None
+    _tell(describe_profile(result), as_json=as_json)
+
+
+def _tell(about: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print_json(describe_profile(result))
+        print_json(about)
     else:
-        print_profile(result)
+        print_profile(about)
 
 
 def say_waiting(board: str) -> WaitSink:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,23 +19,27 @@ from api.commands.output import (
     LatencyBoardOption,
     LatencyBudgetOption,
     LatencyTableOption,
+    ModelSizeBudgetOption,
     ParamsBudgetOption,
+    PeakMemoryBudgetOption,
     ResolutionOption,
     out,
     print_json,
     progress_bar,
     say,
-    short,
 )
+from api.commands.remote import DetachFlag, ServerOption, check_named, need_server, refuse
+from api.commands.told import describe_aims, print_result, store_names
 from api.errors import OptionError
-from api.specs import SearchSpec, absolute_data, check_name, parse_options
+from api.plans.spec import SearchSpec, absolute_data, check_name, parse_options
 from api.store import Store
 from api.store.searches import SearchRecord
+from api.submit.searches import Asked, plan_search
 from nas.objective import MNASNET_EXPONENT
-from nas.search import SearchResult, Stopped
+from nas.search import Stopped
 from nas.spaces.recipe import SpaceSpec
 
-_RESUMABLE = ("--resume", "--trials", "--stop-when", "--max-hours", "--json")
+_RESUMABLE = ("--resume", "--trials", "--stop-when", "--max-hours", "--json", "--server", "--detach")
 """What a search that goes on may be told: when to end. All else decides its trials."""
 
 
@@ -57,6 +59,8 @@ def search(
     latency_ms: LatencyBudgetOption = None,
     flops: FlopsBudgetOption = None,
     params: ParamsBudgetOption = None,
+    model_mb: ModelSizeBudgetOption = None,
+    peak_memory_mb: PeakMemoryBudgetOption = None,
     strategy: Annotated[
         str, typer.Option(help="guided, annealing, random, tpe, nsga2, gp, or a plug-in's.")
     ] = "guided",
@@ -64,12 +68,24 @@ def search(
     start: Annotated[str | None, typer.Option(help="annealing: the first encoding.")] = None,
     t0: Annotated[float | None, typer.Option("--t0", help="annealing: first temperature; default: calibrated.")] = None,
     theta: Annotated[float | None, typer.Option(help="annealing: the temperature's factor per trial.")] = None,
-    evaluator: Annotated[str, typer.Option(help="training, table, or a plug-in's.")] = "training",
+    evaluator: Annotated[
+        str, typer.Option(help="training, table, a plug-in's, or remote: clients of a server train.")
+    ] = "training",
     data: Annotated[
         str | None,
         typer.Option(help="digits, cluttered-digits, folder:PATH, cifar10:PATH, npz:PATH; a CSV file for `table`."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="training: epochs a trial.")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="training: weights every network starts from, where they fit: of torch, safetensors or an export.",
+        ),
+    ] = None,
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="training: start each trial from the weights of the one most like it.")
+    ] = False,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", metavar="KEY=VALUE", help="Another option of the evaluator.")
     ] = None,
@@ -86,7 +102,9 @@ def search(
     front: Annotated[
         str | None,
         typer.Option(
-            metavar="METRIC", help="guided: search the whole front of accuracy against latency_ms, flops or params."
+            metavar="METRIC",
+            help="guided: search the whole front of accuracy against latency_ms, flops, params, model_mb, "
+            "peak_memory_mb.",
         ),
     ] = None,
     stop_when: Annotated[
@@ -107,6 +125,8 @@ def search(
     ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the search (default: search-ID).")] = None,
     resume: Annotated[str | None, typer.Option(metavar="SEARCH", help="Go on with this search.")] = None,
+    server: ServerOption = None,
+    detach: DetachFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Search the most accurate network inside a budget. Ctrl-C, a crash or a power cut lose nothing: --resume.
@@ -114,68 +134,80 @@ def search(
     Example: nas search --space light-nas --board pi4 --latency-ms 30 --flops 300e6 --data folder:~/pictures
 
     Example: nas search --resume search-1
-    """
-    from api import compose
-    from api.earlier import earlier_trials, pin_earlier
 
+    Example: nas search --server https://nas.example.org --space light-nas --board pi4 --data folder:flowers
+    """
+    need_server(server, detach)
     if max_hours is not None and not 0 < max_hours < 1e5:
         raise OptionError(f"--max-hours must be above 0, not {max_hours:g}")
+    if resume is not None:
+        _refuse_more(context)
+    elif space is None:
+        raise OptionError("name a search space with --space (nas spaces lists them), or a search with --resume")
+    if name is not None:
+        check_name(name)
+    budgets = {
+        "latency_ms": latency_ms,
+        "flops": flops,
+        "params": params,
+        "model_mb": model_mb,
+        "peak_memory_mb": peak_memory_mb,
+    }
+    asked: dict[str, Any] = {
+        "board": board,
+        "table": table,
+        "budgets": _given(budgets),
+        "strategy": strategy,
+        "strategy_options": _given({"start": start, "t0": t0, "theta": theta, "chains": chains}),
+        "evaluator": evaluator,
+        "evaluator_options": parse_options(option or []),
+        "epochs": epochs,
+        "init": None if init is None else str(init),
+        "inherit": inherit,
+        "reward": reward,
+        "reward_exponent": reward_exponent,
+        "confidence": confidence,
+        "rungs": _rungs(rungs),
+        "eta": eta,
+        "front": front,
+        "stop_when": stop_when,
+        "earlier": earlier,
+        "trials": trials,
+        "parallel": parallel,
+        "seed": seed,
+    }
+    if server is not None:
+        from api.commands.watch import resume_there, search_there
+
+        refuse(context, "max_hours", "dry_run")
+        if resume is not None:
+            resume_there(server, resume, trials=trials, stop_when=stop_when, detach=detach, as_json=as_json)
+            return
+        check_named(space, server)
+        asked |= {"space": space, "resolution": resolution, "classes": classes, "channels": channels, "data": data}
+        search_there(server, {**asked, "name": name}, detach=detach, as_json=as_json)
+        return
+    from api.compose import create_search, estimate_hours
+    from api.plans.checkpoints import describe_init
+    from api.plans.checks import check_evaluator
+
     with Store.open() as store:
         if resume is not None:
-            _refuse_more(context)
             record = _resumed(store, resume, _given({"trials": trials, "stop_when": stop_when}))
             run_here(store, record, max_hours=max_hours, as_json=as_json)
             return
-        if space is None:
-            raise OptionError("name a search space with --space (nas spaces lists them), or a search with --resume")
-        if name is not None:
-            check_name(name)
-        options = parse_options(option or [])
         if data is not None:
-            if evaluator == "table":
-                options["path"] = str(Path(data).expanduser().absolute())
-            else:
-                options["data"] = absolute_data(data)
-        if epochs is not None:
-            options["epochs"] = epochs
-        if evaluator == "training":
-            options.setdefault("data", "digits")
-            classes = classes or compose.count_classes(str(options["data"]))
-        strategy_options = _given({"start": start, "t0": t0, "theta": theta, "chains": chains})
-        if strategy_options and strategy == "guided":
-            raise OptionError(f"--{next(iter(strategy_options))} is for --strategy annealing; name that, too")
-        spec = SearchSpec(
-            space=SpaceSpec.of(space, tuple(resolution or ()), classes, channels),
-            budgets=_given({"latency_ms": latency_ms, "flops": flops, "params": params}),
-            strategy=strategy,
-            strategy_options=strategy_options,
-            evaluator=evaluator,
-            evaluator_options=options,
-            trials=100 if trials is None else trials,
-            parallel=parallel,
-            seed=seed,
-            reward=reward,
-            reward_exponent=reward_exponent,
-            front=front,
-            stop_when=stop_when,
-            **_rungs(rungs, eta),
-        )
-        if earlier is not None:
-            spec = dataclasses.replace(spec, earlier=pin_earlier(store, earlier, spec.space.build()))
-        measured = _table(store, spec, board, table)
-        if measured is not None and "latency_ms" in spec.hard_budgets:
-            sure = compose.default_confidence(measured) if confidence is None else confidence
-            spec = dataclasses.replace(spec, confidence=sure)
-        elif confidence is not None:
-            raise OptionError("--confidence says how surely --latency-ms is kept; give both, and a board or table")
-        plan = compose.build_plan(spec, measured, earlier_trials(store, spec))
+            data = str(Path(data).expanduser().absolute()) if evaluator == "table" else absolute_data(data)
+        recipe = SpaceSpec.of(space or "", tuple(resolution or ()), classes, channels)
+        plan, for_board = plan_search(store, Asked(space=recipe, data=data, **asked))
         if dry_run:
-            compose.check_evaluator(plan, store.settings)
-            _print_estimate(compose.estimate_hours(plan, store.settings), spec, as_json=as_json)
+            check_evaluator(plan, store.settings)
+            _print_estimate(estimate_hours(plan, store.settings), plan.spec, as_json=as_json)
             return
-        if board is None and plan.table is not None:
-            board = plan.table.identity.board
-        record = compose.create_search(store, plan, board=board, name=name)
+        record = create_search(store, plan, board=for_board, name=name)
+        told = describe_init(plan)
+        if told is not None:
+            say(told)
         run_here(store, record, max_hours=max_hours, as_json=as_json)
 
 
@@ -183,26 +215,13 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None}
 
 
-def _rungs(text: str | None, eta: float | None) -> dict[str, Any]:
+def _rungs(text: str | None) -> tuple[int, ...]:
     if text is None:
-        if eta is not None:
-            raise OptionError("--eta says how many trials go on at --rungs; give both")
-        return {}
+        return ()
     try:
-        steps = tuple(int(step) for step in text.split(","))
+        return tuple(int(step) for step in text.split(","))
     except ValueError:
         raise OptionError(f"--rungs is {text!r}; it must be epochs joined by commas, e.g. 2,4") from None
-    return {"rungs": steps, **_given({"eta": eta})}
-
-
-def _table(store: Store, spec: SearchSpec, board: str | None, table: str | None) -> Any:
-    from api.boards import find_table
-
-    if table is None and board is None:
-        return None
-    if board is not None:
-        store.boards.get(board)
-    return find_table(store, table or board or "", spec.space.build())
 
 
 def _refuse_more(context: typer.Context) -> None:
@@ -211,7 +230,7 @@ def _refuse_more(context: typer.Context) -> None:
         if source is not None and source.name == "COMMANDLINE" and parameter.opts[0] not in _RESUMABLE:
             raise OptionError(
                 f"--resume goes on with a search as it was asked; {parameter.opts[0]} cannot change "
-                f"({', '.join(_RESUMABLE[1:-1])} can)"
+                f"({', '.join(_RESUMABLE[1:4])} can)"
             )
 
 
@@ -224,30 +243,15 @@ def _resumed(store: Store, name: str, changes: dict[str, Any]) -> SearchRecord:
     return store.searches.by_id(record.id)
 
 
-def describe_aims(store: Store, spec: dict[str, Any]) -> list[tuple[str, str]]:
-    """(name, text for people) of what a stored spec asks beyond a good network inside its budgets."""
-    found = []
-    if spec.get("rungs"):
-        found.append(("rungs", f"{', '.join(map(str, spec['rungs']))}: the best 1/{spec['eta']:g} go on"))
-    if spec.get("front"):
-        found.append(("front", f"of accuracy against {spec['front']}"))
-    if spec.get("earlier"):
-        name = store.searches.by_id(spec["earlier"]["search"]).name
-        found.append(("starts from", f"the first {spec['earlier']['trials']} trials of search {name}"))
-    if spec.get("stop_when"):
-        found.append(("stops when", f"at most {100 * spec['stop_when']:g} points are expected to be missed"))
-    return found
-
-
 def run_here(store: Store, record: SearchRecord, *, max_hours: float | None = None, as_json: bool = False) -> None:
     """Run a stored search in this process, show it, print what it came to."""
-    from api import compose
+    from api.compose import run_search
 
     again = f"go on with: nas search --resume {record.name}"
     terminated = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: terminated.set())
     try:
-        aims = "".join(f"; {name} {text}" for name, text in describe_aims(store, record.spec))
+        aims = "".join(f"; {name} {text}" for name, text in describe_aims(store_names(store), record.spec))
         say(
             f"search {record.name}: {record.space}, {record.spec['trials']} trials by {record.spec['strategy']}{aims}; "
             f"Ctrl-C stops it, {again}"
@@ -261,7 +265,7 @@ def run_here(store: Store, record: SearchRecord, *, max_hours: float | None = No
                 done=sum(counts.values()) - counts["running"],
                 best=best[0].accuracy if best else None,
             )
-            result = compose.run_search(
+            result = run_search(
                 store,
                 record,
                 on_event=view,
@@ -273,58 +277,12 @@ def run_here(store: Store, record: SearchRecord, *, max_hours: float | None = No
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
-    _print_result(record, result, as_json=as_json)
+    print_result(record, result, as_json=as_json)
     if result.stopped in (Stopped.INTERRUPTED, Stopped.STOPPED):
         say(f"stopped; every finished trial and checkpoint is saved. {again.capitalize()}")
         raise typer.Exit(130 if result.stopped is Stopped.INTERRUPTED else 143)
     if result.stopped is Stopped.TIME:
         say(f"the time is up. {again.capitalize()}")
-
-
-def _print_result(record: SearchRecord, result: SearchResult, *, as_json: bool) -> None:
-    from api.compose import describe_trial
-
-    best = None if result.best is None else describe_trial(result.best)
-    if as_json:
-        print_json(
-            {
-                "search": record.name,
-                "id": record.id,
-                "trials": result.trials,
-                "complete": result.complete,
-                "pruned": result.pruned,
-                "failed": result.failed,
-                "stopped": result.stopped.value,
-                "seconds": result.seconds,
-                "best": best,
-                "beliefs": None if result.beliefs is None else dataclasses.asdict(result.beliefs),
-            }
-        )
-        sys.stdout.flush()
-        return
-    if result.stopped is Stopped.SURE:
-        out("sure enough: no further trial is worth it")
-    if result.stopped is Stopped.EXHAUSTED:
-        out("nothing is left inside the budget that was not tried")
-    stopped = f"{result.pruned} stopped at a rung, " if record.spec.get("rungs") else ""
-    out(
-        f"search {record.name}: {result.complete} trials complete, {stopped}{result.failed} failed, "
-        f"{result.seconds:.0f} s in this run"
-    )
-    if best is not None:
-        latency = "" if best["predicted_ms"] is None else f", predicted {short(best['predicted_ms'], 'ms')}"
-        out(
-            f"best: trial {best['number']}, accuracy {100 * best['accuracy']:.2f} %, "
-            f"{short(best['flops'])} multiply-adds, {short(best['params'])} parameters{latency}"
-        )
-        out(f"encoding: {best['encoding']}")
-    if result.beliefs is not None:
-        out(
-            f"recommended: trial {result.beliefs.recommended}; the best network of all is expected to be "
-            f"{100 * result.beliefs.expected_regret:.2f} points better"
-        )
-    if record.spec.get("front") and best is not None:
-        out(f"the front: nas searches front {record.name}")
 
 
 def _print_estimate(estimate: dict[str, Any], spec: SearchSpec, *, as_json: bool) -> None:

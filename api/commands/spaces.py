@@ -16,15 +16,20 @@ from api.commands.output import (
     LatencyBoardOption,
     LatencyBudgetOption,
     LatencyTableOption,
+    ModelSizeBudgetOption,
     ParamsBudgetOption,
+    PeakMemoryBudgetOption,
     ResolutionOption,
     out,
     print_json,
     print_table,
     short,
 )
+from api.commands.remote import ServerOption, connect, request
 from api.errors import OptionError
-from nas.cost import flops_model, params_model
+from api.schemas.spaces import FeasibilityRequest
+from nas import memory
+from nas.objective import GRAPH_COSTS
 from nas.space import SearchSpace
 from nas.spaces import build_space, space_names
 
@@ -32,7 +37,14 @@ if TYPE_CHECKING:
     from latency.table import LatencyTable
 
 _BAR = 40  # characters
-_NAMES = {"flops": "multiply-adds", "params": "parameters", "latency_ms": "predicted ms"}
+_NAMES = {
+    "flops": "multiply-adds",
+    "params": "parameters",
+    "model_mb": "MB of weights",
+    "peak_memory_mb": "MB at the peak",
+    "latency_ms": "predicted ms",
+}
+_ALWAYS = ("flops", "params", "latency_ms")  # whose histograms are shown without a budget on them, too
 
 app = typer.Typer(help="Search spaces: what there is, its genes and its ops.")
 SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help="A space's name or a YAML file.")]
@@ -43,23 +55,8 @@ def format_encoding(row: Iterable[int]) -> str:
     return ",".join(map(str, row))
 
 
-def describe_space(space: SearchSpace) -> dict[str, Any]:
-    """Genes, size and cost range as JSON types."""
-    flops, params = flops_model(space), params_model(space)
-    return {
-        "space": space.name,
-        "digest": space.digest,
-        "size": space.size,
-        "inputs": [list(shape) for shape in space.inputs],
-        "genes": [{"name": g.name, "choices": list(g.choices)} for g in space.genes],
-        "ops": len(space.compiled.ops),
-        "flops": {"min": int(flops.minimum()[0]), "max": int(flops.maximum()[0])},
-        "params": {"min": int(params.minimum()[0]), "max": int(params.maximum()[0])},
-    }
-
-
 def describe_encoding(space: SearchSpace, text: str) -> dict[str, Any]:
-    """An encoding decoded, with its FLOPs and parameters, as JSON types."""
+    """An encoding decoded, with what follows from its network alone, as JSON types."""
     row = space.parse(text)
     graph = space.graph(row)
     return {
@@ -68,28 +65,33 @@ def describe_encoding(space: SearchSpace, text: str) -> dict[str, Any]:
         "genes": space.decode(row),
         "flops": int(graph.flops),
         "params": int(graph.params),
+        "model_mb": memory.model_mb(graph),
+        "peak_memory_mb": memory.peak_memory_mb(graph),
         "ops": [{"path": node.path, "key": node.op.key} for node in graph.nodes],
     }
 
 
 @app.callback(invoke_without_command=True)
-def list_spaces(context: typer.Context, as_json: JsonFlag = False) -> None:
+def list_spaces(context: typer.Context, server: ServerOption = None, as_json: JsonFlag = False) -> None:
     """List the spaces. Your own can be a YAML file (docs/quickstart.md); every command takes its path as SPACE.
 
     Example: nas spaces show light-nas --resolution 96
     """
     if context.invoked_subcommand is not None:
         return
-    spaces = [build_space(name) for name in space_names()]
-    if as_json:
-        print_json(
-            [
-                {"space": s.name, "genes": len(s.genes), "size": s.size, "inputs": [list(i) for i in s.inputs]}
-                for s in spaces
-            ]
-        )
+    if server is not None:
+        with connect(server) as client:
+            found = [told.model_dump() for told in client.spaces()]
     else:
-        rows = [(s.name, len(s.genes), f"{s.size:.4g}", "x".join(map(str, s.inputs[0]))) for s in spaces]
+        spaces = [build_space(name) for name in space_names()]
+        found = [
+            {"space": s.name, "genes": len(s.genes), "size": s.size, "inputs": [list(i) for i in s.inputs]}
+            for s in spaces
+        ]
+    if as_json:
+        print_json(found)
+    else:
+        rows = [(s["space"], s["genes"], f"{s['size']:.4g}", "x".join(map(str, s["inputs"][0]))) for s in found]
         print_table(None, ("space", ">genes", ">networks", "input"), rows)
 
 
@@ -115,20 +117,21 @@ def show(
             print_json(found)
             return
         print_table(f"{built.name} {found['encoding']}", ("gene", "value"), list(found["genes"].items()))
-        out(f"\n{short(found['flops'])} multiply-adds, {short(found['params'])} parameters, {len(found['ops'])} ops")
+        out(
+            f"\n{short(found['flops'])} multiply-adds, {short(found['params'])} parameters, {len(found['ops'])} ops, "
+            f"{found['model_mb']:.4g} MB of weights, {found['peak_memory_mb']:.4g} MB of activations at the peak"
+        )
         return
-    about = describe_space(built)
+    from api.networks.spaces import PricedSpace, describe_space
+
+    about = describe_space(PricedSpace(built))
     if as_json:
         print_json(about)
         return
     rows = [(i, g.name, ", ".join(map(str, g.choices))) for i, g in enumerate(built.genes)]
     print_table(None, (">gene", "name", "choices (index 0, 1, …)"), rows)
-    low, high = about["flops"].values()
-    fewest, most = about["params"].values()
-    out(
-        f"\n{built.name}: {built.size:.4g} networks of {about['ops']} distinct ops; {short(low)} to {short(high)} "
-        f"multiply-adds, {short(fewest)} to {short(most)} parameters"
-    )
+    ranges = ", ".join(f"{short(about[m]['min'])} to {short(about[m]['max'])} {_NAMES[m]}" for m in GRAPH_COSTS)
+    out(f"\n{built.name}: {built.size:.4g} networks of {about['ops']} distinct ops; {ranges}")
 
 
 @app.command()
@@ -158,10 +161,13 @@ def feasible(
     latency_ms: LatencyBudgetOption = None,
     flops: FlopsBudgetOption = None,
     params: ParamsBudgetOption = None,
+    model_mb: ModelSizeBudgetOption = None,
+    peak_memory_mb: PeakMemoryBudgetOption = None,
     confidence: ConfidenceOption = None,
     resolution: ResolutionOption = None,
     classes: ClassesOption = None,
     channels: ChannelsOption = None,
+    server: ServerOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Tell what budgets leave of a space: smallest and largest costs, how many networks are inside, histograms.
@@ -170,12 +176,32 @@ def feasible(
 
     Example: nas spaces feasible mobilenetv2-small --board pi4 --latency-ms 5
     """
-    from api.feasibility import describe_feasible
-    from api.specs import SearchSpec
+    from api.networks.spaces import PricedSpace
+    from api.plans.feasibility import describe_feasible
+    from api.plans.spec import SearchSpec
     from nas.spaces.recipe import SpaceSpec
 
-    given = {"latency_ms": latency_ms, "flops": flops, "params": params}
-    budgets = {metric: limit for metric, limit in given.items() if limit is not None}
+    given = {
+        "latency_ms": latency_ms,
+        "flops": flops,
+        "params": params,
+        "model_mb": model_mb,
+        "peak_memory_mb": peak_memory_mb,
+    }
+    budgets = _given(given)
+    if server is not None:
+        made = {"resolution": resolution, "classes": classes, "channels": channels}
+        priced = {"board": board, "table": table, "confidence": confidence}
+        with connect(server) as client:
+            told = client.feasibility(space, request(FeasibilityRequest, budgets=budgets, **made, **priced))
+        about = told.model_dump()
+        for part in ("metrics", "example"):  # without a table there is no latency in them
+            about[part] = _given(about[part])
+        if as_json:
+            print_json(about)
+        else:
+            _print_feasible(about)
+        return
     recipe = SpaceSpec.of(space, tuple(resolution or ()), classes, channels)
     if confidence is not None and (latency_ms is None or not (board or table)):
         raise OptionError("--confidence says how surely --latency-ms is kept; give both, and a board or table")
@@ -183,20 +209,24 @@ def feasible(
     built = recipe.build()
     measured = _find_table(board, table, built)
     if measured is not None and latency_ms is not None and confidence is None:
-        from api.compose import default_confidence
+        from api.plans.plan import default_confidence
 
         confidence = default_confidence(measured)
-    about = describe_feasible(SearchSpec(recipe, budgets, confidence=confidence), built, measured)
+    about = describe_feasible(SearchSpec(recipe, budgets, confidence=confidence), PricedSpace(built, measured))
     if as_json:
         print_json(about)
     else:
         _print_feasible(about)
 
 
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _find_table(board: str | None, table: str | None, space: SearchSpace) -> LatencyTable | None:
     if board is None and table is None:
         return None
-    from api.boards import find_table
+    from api.boards.tables import find_table
     from api.store import Store
 
     with Store.open() as store:
@@ -215,6 +245,8 @@ def _print_feasible(about: Mapping[str, Any]) -> None:
     ]
     print_table(f"{about['space']}: {_number(about['networks'])} networks", ("", *heads), rows)
     for name, metric in metrics.items():
+        if name not in _ALWAYS and name not in about["budgets"]:
+            continue
         counts = metric["histogram"]
         edges, every, inside = counts["edges"], counts["networks"], counts["inside"]
         shown = [

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from api.commands.output import JsonFlag, out, print_json, print_table, say
+from api.commands.remote import ServerOption, connect
+from api.schemas.tables import TableOut
 from api.store import Store
 from latency.errors import InvalidTable
 from latency.interval import interval_pct
@@ -26,13 +28,19 @@ LARGEST_BYTES = 256 * 2**20
 
 @app.command("list")
 def list_tables(
-    board: Annotated[str | None, typer.Option(help="Only this board's.")] = None, as_json: JsonFlag = False
+    board: Annotated[str | None, typer.Option(help="Only this board's.")] = None,
+    server: ServerOption = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """List the latency tables, newest first."""
-    with Store.open() as store:
-        found = store.tables.list(board=board)
+    if server is not None:
+        with connect(server) as client:
+            found = list(client.tables(board))
+    else:
+        with Store.open() as store:
+            found = [TableOut(**t.to_dict()) for t in store.tables.list(board=board)]
     if as_json:
-        print_json([t.to_dict() for t in found])
+        print_json([t.model_dump() for t in found])
         return
     rows = [(t.digest[:12], t.board, t.spaces, t.engine, t.ops, f"{t.created_at:%Y-%m-%d %H:%M}") for t in found]
     print_table(None, ("table", "board", "spaces", "engine", ">ops", "made (UTC)"), rows)

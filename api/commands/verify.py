@@ -1,4 +1,4 @@
-"""`nas verify`: predicted beside measured."""
+"""`nas verify`: predicted beside measured; with `--accuracy`, an export's answers on the board beside those here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from api.boards.measured import describe_verified
 from api.commands.output import (
     AcceptOption,
     ChannelsOption,
@@ -19,17 +20,19 @@ from api.commands.output import (
     progress_bar,
 )
 from api.commands.profile import VisitsBar, say_waiting
+from api.commands.remote import DetachFlag, ServerOption, connect, follow, need_server, refuse, request
 from api.commands.spaces import format_encoding
+from api.commands.verify_accuracy import show_accuracy, verify_accuracy
 from api.errors import NotFound, OptionError
+from api.schemas.jobs import VerifyRequest
 from api.store import Store
 from latency.board import Board
 from latency.link import PatientLink
-from latency.verify import Verified, common_scale
 from latency.verify import verify as verify_graphs
 from nas.spaces import build_space
 
-_SHOW_DRIFT, _DRIFT = 5, 0.02
-"""From so many networks on, a common error is told, if it is larger than this share."""
+_SHOW_DRIFT, _DRIFT_PCT = 5, 2.0
+"""From so many networks on, a common error is told, if it is larger than this."""
 
 
 def register(app: typer.Typer) -> None:
@@ -38,31 +41,76 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    target: Annotated[str, typer.Argument(metavar="BOARD|SEARCH", help="A board (with --space), or a search.")],
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="BOARD|SEARCH|FOLDER", help="A board (with --space), a search, or an export (with --accuracy)."
+        ),
+    ],
     encodings: Annotated[list[str] | None, typer.Argument(metavar="[ENCODING…]", help="Networks to run.")] = None,
     space: Annotated[str | None, typer.Option("--space", "-s", help="Of a board: the space of the networks.")] = None,
     resolution: ResolutionOption = None,
     classes: ClassesOption = None,
     channels: ChannelsOption = None,
-    random: Annotated[int | None, typer.Option(min=1, max=10_000, help="Of a board: so many random networks.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random networks.")] = 0,
+    random: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="So many random networks: of --space or, on a server, the search's."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="With --random: which networks are drawn.")] = 0,
     top: Annotated[int, typer.Option(min=1, max=1000, help="Of a search: its best so many.")] = 1,
     table: Annotated[str | None, typer.Option(help="Of a board: a certain latency table.")] = None,
     passes: Annotated[
         int | None, typer.Option(min=1, help="Runs of each network; default: as many as it needs.")
     ] = None,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy", help="Run the test pictures through what nas export wrote to FOLDER.")
+    ] = False,
+    export_board: Annotated[
+        str | None, typer.Option("--board", help="With --accuracy: on this board; default: the export's.")
+    ] = None,
+    pictures: Annotated[
+        int | None, typer.Option(min=1, help="With --accuracy: so many, spread over all; default: all.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="With --accuracy: where the data is now, if it was moved.")
+    ] = None,
     accept: AcceptOption = False,
+    server: ServerOption = None,
+    detach: DetachFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run networks on a board and show the predicted latency beside the measured one.
+    """Run networks on a board: predicted latency beside measured or, with --accuracy, an export's answers beside here.
 
     Example: nas verify pi4 --space light-nas --random 20
 
     Example: nas verify search-1 --top 5
+
+    Example: nas verify winner/ --accuracy --board pi4
     """
-    from api.boards import find_table
-    from api.compose import pick_trials, reopen
-    from api.deliver import format_trial, measure_trials
+    need_server(server, detach)
+    if server is not None:
+        refuse(context, "encodings", "space", "resolution", "classes", "channels", "table", "data", "accept")
+        given = {"search": target, "board": export_board, "accuracy": accuracy or None, "pictures": pictures}
+        given |= {"random": random, "seed": seed or None, "passes": passes, "top": None if top == 1 else top}
+        with connect(server) as client:
+            told = follow(client, client.verify(request(VerifyRequest, **given)), detach=detach, as_json=as_json)
+        if told is not None and accuracy:
+            show_accuracy(told if as_json else {**told, "export": f"export job {told['export']}"}, as_json=as_json)
+        elif told is not None:
+            _show(told, as_json=as_json)
+        return
+    if accuracy:
+        if encodings or space or random is not None or table or passes:
+            raise OptionError("--accuracy runs one export: it goes with --board, --pictures and --data only")
+        verify_accuracy(target, board=export_board, pictures=pictures, data=data, accept=accept, as_json=as_json)
+        return
+    if export_board or pictures or data:
+        raise OptionError("--board, --pictures and --data go with --accuracy and the folder of an export")
+    from api.boards.tables import find_table
+    from api.compose import reopen
+    from api.finals.deliver import format_trial, measure_trials
+    from api.results.picks import pick_trials
 
     with Store.open() as store:
         if space is None:
@@ -101,7 +149,7 @@ def verify(
                     seed=seed,
                     on_progress=VisitsBar(bar, f"verify on {board.name}"),
                 )
-    _show(board.name, used.digest, texts, results, as_json=as_json)
+    _show(describe_verified(board.name, used.digest, texts, results), as_json=as_json)
 
 
 def _connect(board: Board, accept_new_host_key: bool) -> PatientLink:
@@ -117,62 +165,33 @@ def _search(store: Store, name: str) -> Any:
         raise
 
 
-def _show(board: str, digest: str, texts: list[str], results: list[Verified], *, as_json: bool) -> None:
-    errors = [abs(r.error_pct) for r in results]
-    noises = [r.noise_pct for r in results if r.noise_pct is not None]
-    known = [r.inside for r in results if r.inside is not None]
-    scale = common_scale(results) if results else 1.0
-    steady = [100 * abs(scale * r.predicted_ms / r.measured_ms - 1) for r in results]
-    about: dict[str, Any] = {
-        "board": board,
-        "table": digest,
-        "networks": [
-            {
-                "encoding": text,
-                "predicted_ms": r.predicted_ms,
-                "low_ms": r.low_ms,
-                "high_ms": r.high_ms,
-                "inside": r.inside,
-                "measured_ms": r.measured_ms,
-                "p95_ms": r.p95_ms,
-                "error_pct": r.error_pct,
-                "noise_pct": r.noise_pct,
-                "runs": r.runs,
-            }
-            for text, r in zip(texts, results, strict=True)
-        ],
-        "mean_error_pct": float(np.mean(errors)) if errors else None,
-        "max_error_pct": max(errors, default=None),
-        "noise_pct": float(np.mean(noises)) if noises else None,
-        "inside_pct": 100 * float(np.mean(known)) if known else None,
-        "drift_pct": 100 * (scale - 1),
-        "mean_error_without_drift_pct": float(np.mean(steady)) if errors else None,
-    }
+def _show(about: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(about)
         return
     rows = [
         (
-            f"{r.predicted_ms:.4g}",
-            "-" if r.low_ms is None else f"{r.low_ms:.4g}…{r.high_ms:.4g}",
-            f"{r.measured_ms:.4g}",
-            f"{r.p95_ms:.4g}",
-            f"{r.error_pct:+.1f} %",
-            text,
+            f"{n['predicted_ms']:.4g}",
+            "-" if n["low_ms"] is None else f"{n['low_ms']:.4g}…{n['high_ms']:.4g}",
+            f"{n['measured_ms']:.4g}",
+            f"{n['p95_ms']:.4g}",
+            f"{n['error_pct']:+.1f} %",
+            n["encoding"],
         )
-        for text, r in zip(texts, results, strict=True)
+        for n in about["networks"]
     ]
     print_table(None, (">predicted ms", ">90 %", ">measured ms", ">p95", ">error", "encoding"), rows)
-    if errors:
-        noise = f"; the measurement's own noise {about['noise_pct']:.1f} %" if noises else ""
+    if rows:
+        noise = f"; the measurement's own noise {about['noise_pct']:.1f} %" if about["noise_pct"] is not None else ""
         out(
-            f"\n{len(errors)} networks on {board}: mean error {about['mean_error_pct']:.1f} %, largest "
+            f"\n{len(rows)} networks on {about['board']}: mean error {about['mean_error_pct']:.1f} %, largest "
             f"{about['max_error_pct']:.1f} %{noise}"
         )
+    known = [n["inside"] for n in about["networks"] if n["inside"] is not None]
     if known:
         out(f"{sum(known)} of {len(known)} lie in their 90 % interval")
-    if len(errors) >= _SHOW_DRIFT and abs(scale - 1) > _DRIFT:
+    if len(rows) >= _SHOW_DRIFT and abs(about["drift_pct"]) > _DRIFT_PCT:
         out(
-            f"all of them are {100 * (scale - 1):+.1f} % off together: the board is faster or slower than when it was "
+            f"all of them are {about['drift_pct']:+.1f} % off together: the board is faster or slower than when it was "
             f"profiled; without that the mean error is {about['mean_error_without_drift_pct']:.1f} %"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from api.models import metadata
+from api.store.models import metadata
 
 connection = context.config.attributes.get("connection")
 if connection is None:

@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from api.errors import AlreadyExists, NotFound
-from api.models import boards, now
 from api.store.engine import Database
+from api.store.models import boards, now
 from latency.board import Board
 
 _FIELDS = ("name", "address", "engine", "threads", "cores", "dtype", "identity_file")
@@ -33,7 +33,10 @@ class BoardStore:
                     f"there is a board {board.name!r} already; choose another name or remove it: "
                     f"nas boards remove {board.name}"
                 )
-            c.execute(sa.insert(boards).values(**board.to_dict(), created_at=now()))
+            try:
+                c.execute(sa.insert(boards).values(**board.to_dict(), created_at=now()))
+            except sa.exc.IntegrityError as e:  # another process was quicker
+                raise AlreadyExists(f"there is a board {board.name!r} already; choose another name") from e
 
     def get(self, name: str) -> Board:
         """The board of that name.
@@ -55,6 +58,12 @@ class BoardStore:
             rows = c.execute(sa.select(*(boards.c[f] for f in _FIELDS)).order_by(boards.c.name)).mappings()
             return [Board.from_dict(dict(r)) for r in rows]
 
+    def page(self, *, after: str = "", limit: int = 100) -> list[Board]:
+        """At most `limit` boards by name, those behind `after`."""
+        query = sa.select(*(boards.c[f] for f in _FIELDS)).where(boards.c.name > after).order_by(boards.c.name)
+        with self._db.read() as c:
+            return [Board.from_dict(dict(r)) for r in c.execute(query.limit(limit)).mappings()]
+
     def facts(self, name: str) -> dict[str, Any] | None:
         """What the last check found on the board."""
         with self._db.read() as c:
@@ -72,6 +81,6 @@ class BoardStore:
         Raises:
             NotFound: there is none of that name.
         """
-        self.get(name)
         with self._db.write() as c:
-            c.execute(sa.delete(boards).where(boards.c.name == name))
+            if not c.execute(sa.delete(boards).where(boards.c.name == name)).rowcount:
+                self.get(name)  # tells what there is

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import fcntl
 import json
 import math
 import re
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from api.errors import SchemaMismatch, StoreError
+from api.errors import DatabaseAway, SchemaMismatch, StoreError
 from api.migrations import HEAD
 from api.settings import Settings
+from api.store.models import now
 
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 DEFAULT_NAME = "lightnas.sqlite3"
 _MIGRATION_LOCK = 0x6C6E6173  # any number no other program takes as a PostgreSQL advisory lock
 _WRITE = "lightnas_write"
+_CLOCK = sa.select(sa.func.clock_timestamp())
 
 
 class Database:
@@ -59,6 +64,7 @@ class Database:
                     json_serializer=dump_json,
                 )
         self._writer = self.engine.execution_options(**{_WRITE: True})  # the same pool of connections
+        self._thread = threading.local()
 
     @property
     def label(self) -> str:
@@ -70,23 +76,47 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A connection for reading one consistent state; never blocks a writer."""
+        """A connection for reading one consistent state; never blocks a writer. Sees what this thread is writing."""
+        outer: sa.Connection | None = getattr(self._thread, "transaction", None)
+        if outer is not None:
+            yield outer
+            return
         with self.errors(), self.engine.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A transaction, durable when the block ends. SQLite takes its write lock at the beginning."""
+        """A transaction, durable when the block ends; inside another one of this thread, a part of that.
+
+        SQLite takes its write lock at the beginning.
+        """
+        outer: sa.Connection | None = getattr(self._thread, "transaction", None)
+        if outer is not None:
+            yield outer
+            return
         with self.errors(), self._writer.connect() as connection, connection.begin():
-            yield connection
+            self._thread.transaction = connection
+            try:
+                yield connection
+            finally:
+                self._thread.transaction = None
+
+    def now(self, connection: sa.Connection) -> dt.datetime:
+        """This moment by the clock all users of the database share: leases must not depend on each machine's own."""
+        if self.is_sqlite:
+            return now()
+        found: dt.datetime = connection.execute(_CLOCK).scalar_one()
+        return found.astimezone(dt.UTC)
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        """Turns every database error inside the block into a StoreError."""
+        """Turns every database error inside the block into a StoreError; DatabaseAway where waiting may mend it."""
         try:
             yield
         except (exc.SQLAlchemyError, sqlite3.Error) as e:
-            raise StoreError(self._explain(e)) from e
+            # PostgreSQL: the connection is lost or cannot be made. SQLite tells of its disk by the same class.
+            away = isinstance(e, exc.OperationalError | exc.InterfaceError) and not self.is_sqlite
+            raise (DatabaseAway if away else StoreError)(self._explain(e)) from e
 
     def _explain(self, error: Exception) -> str:
         cause = getattr(error, "orig", None) or error
@@ -136,9 +166,30 @@ class Database:
                 self._check_known(before)
             from alembic import command  # heavy, and needed only once per database
 
-            with self.write() as connection:
+            with self.migration() as connection:
                 command.upgrade(self._alembic(connection), "head")
             return before
+
+    @contextlib.contextmanager
+    def migration(self) -> Iterator[sa.Connection]:
+        """A transaction for migrations.
+
+        SQLite alters a table by making it anew; dropping the old one must not cascade to what refers to it.
+        """
+        if not self.is_sqlite:
+            with self.write() as connection:
+                yield connection
+            return
+        with self.errors(), self._writer.connect() as connection:
+            try:
+                connection.connection.cursor().execute("PRAGMA foreign_keys = OFF")  # means nothing in a transaction
+                with connection.begin():
+                    yield connection
+                    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                    if broken:
+                        raise StoreError(f"database {self.label}: the upgrade would lose rows of {broken[0][0]}")
+            finally:
+                connection.invalidate()  # the next one has its foreign keys on
 
     def revision(self) -> str | None:
         """The schema's revision; None if the database is empty."""
@@ -227,7 +278,7 @@ def make_folder(folder: Path) -> None:
         StoreError: it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # a new home is its user's own
     except OSError as e:
         raise StoreError(
             f"cannot make the folder {folder}: {e.strerror or e}; set LIGHTNAS_HOME to a folder you can write"
@@ -276,10 +327,24 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # SQLITE_BUSY at once. We begin them ourselves.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _log_ahead(cursor)
     cursor.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last commits when the power goes
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+@retry(retry=retry_if_exception(_is_busy), wait=wait_fixed(0.02), stop=stop_after_delay(BUSY_TIMEOUT_S), reraise=True)
+def _log_ahead(cursor: sqlite3.Cursor) -> None:
+    """Makes the journal a log ahead of writing; a file that is one already keeps it.
+
+    Of those that make the same new file at once SQLite tells some that it is locked, without the wait they were
+    granted.
+    """
+    cursor.execute("PRAGMA journal_mode = WAL")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

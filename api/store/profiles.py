@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from api.models import now, passes, profile_runs
 from api.store.engine import Database, dump_json
+from api.store.models import now, passes, profile_runs
 
 
 class ProfileStore:

@@ -12,8 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from api.errors import AlreadyExists, NotFound, SearchBusy
-from api.models import now, searches, trials
 from api.store.engine import Database, file_lock
+from api.store.events import note
+from api.store.fence import Fence
+from api.store.models import now, searches, trials
 from api.store.trials import SqlTrialLog, trial_of
 from nas.trial import Trial, TrialState
 
@@ -28,12 +30,17 @@ class SearchRecord:
     Attributes:
         id: its number in this store.
         name: the user's name for it, unique.
-        state: `running` (or killed while running), `stopped`, `complete` or `failed`.
+        state: `queued` for a worker, `running` (or killed while running), `paused` or `stopped` (it can go on),
+            `cancelled`, `complete` or `failed`.
         spec: JSON that decides its trials (`api.compose.SearchSpec`).
         space: what the user called the space.
         space_digest: of the space as it was; another digest would decode the encodings differently.
         board: the board aimed at, if any.
         table_digest: the latency table pinned, if any.
+        owner: the user who submitted it over REST; None for one of the command line.
+        running, complete, pruned, failed: trials in these states.
+        best_reward: the highest reward of a complete trial, if there is one.
+        best_number: the first trial that reached it.
         beliefs: what its strategy thought of the result when it last stopped, if it thinks.
         winner: the final training of the best network, once made.
         error: why it failed.
@@ -49,6 +56,13 @@ class SearchRecord:
     space_digest: str
     board: str | None
     table_digest: str | None
+    owner: str | None
+    running: int
+    complete: int
+    pruned: int
+    failed: int
+    best_reward: float | None
+    best_number: int | None
     beliefs: dict[str, Any] | None
     winner: dict[str, Any] | None
     error: str | None
@@ -71,13 +85,21 @@ class SearchStore:
         board: str | None = None,
         table_digest: str | None = None,
         name: str | None = None,
+        owner: str | None = None,
+        state: str = "running",
     ) -> SearchRecord:
-        """Store a new search, `running`. Without a name it is called `search-ID`.
+        """Store a new search. Without a name it is called `search-ID`.
 
         Raises:
             AlreadyExists: the name is taken.
         """
-        values: dict[str, Any] = {"state": "running", "spec": dict(spec), "space": space, "space_digest": space_digest}
+        values: dict[str, Any] = {
+            "state": state,
+            "owner": owner,
+            "spec": dict(spec),
+            "space": space,
+            "space_digest": space_digest,
+        }
         values |= {"board": board, "table_digest": table_digest, "created_at": now()}
         with self._db.write() as c:
             if name is not None and c.execute(sa.select(searches.c.id).where(searches.c.name == name)).first():
@@ -94,7 +116,9 @@ class SearchStore:
                 while c.execute(sa.select(searches.c.id).where(searches.c.name == made)).first():
                     made += "b"
                 c.execute(sa.update(searches).where(searches.c.id == search_id).values(name=made))
-        return self.by_id(search_id)
+            note(c, "search.created", search_id=search_id, data={"state": state})
+            row = c.execute(sa.select(searches).where(searches.c.id == search_id)).mappings().one()
+        return SearchRecord(**row)
 
     def by_id(self, search_id: int) -> SearchRecord:
         """The search with that number.
@@ -122,23 +146,42 @@ class SearchStore:
             return self.by_id(int(name))
         raise NotFound(f"no search {name!r}; `nas searches list` shows what there is")
 
-    def page(self, *, after: int | None = None, limit: int = 100) -> list[SearchRecord]:
-        """Searches, newest first: those with a number below `after`."""
-        query = sa.select(searches).order_by(searches.c.id.desc()).limit(limit)
+    def page(
+        self,
+        *,
+        after: int | None = None,
+        limit: int = 100,
+        oldest_first: bool = False,
+        filters: Mapping[str, str] | None = None,
+    ) -> list[SearchRecord]:
+        """Searches, newest first.
+
+        Args:
+            after: only those beyond this number.
+            limit: at most so many.
+            oldest_first: the other way round.
+            filters: column (`state`, `space`, `board`, `owner`) -> the value it has; `name` -> a text it contains.
+        """
+        number = searches.c.id
+        query = sa.select(searches).order_by(number if oldest_first else number.desc()).limit(limit)
         if after is not None:
-            query = query.where(searches.c.id < after)
+            query = query.where(number > after if oldest_first else number < after)
+        for column, value in (filters or {}).items():
+            found = searches.c[column]
+            query = query.where(found.contains(value, autoescape=True) if column == "name" else found == value)
         with self._db.read() as c:
             return [SearchRecord(**row) for row in c.execute(query).mappings()]
 
     def set_state(self, search_id: int, state: str, *, error: str | None = None) -> None:
         """Move a search to another state."""
-        finished = None if state == "running" else now()
+        finished = None if state in ("queued", "running") else now()
         with self._db.write() as c:
             c.execute(
                 sa.update(searches)
                 .where(searches.c.id == search_id)
                 .values(state=state, error=error, finished_at=finished)
             )
+            note(c, "search.state", search_id=search_id, data={"state": state, "error": error})
 
     def set_spec(self, search_id: int, spec: Mapping[str, Any]) -> None:
         """Change what may change between runs (trials wanted)."""
@@ -163,21 +206,42 @@ class SearchStore:
             raise NotFound(f"search {search_id} has no trial {number}")
         return trial_of(row)
 
-    def set_winner(self, search_id: int, winner: Mapping[str, Any]) -> None:
-        """Keep the final training of the best network."""
+    def keep_winner(self, search_id: int, facts: Mapping[str, Any]) -> None:
+        """Keep facts about the search's winner beside those known, in one transaction."""
+        known = sa.select(searches.c.winner).where(searches.c.id == search_id).with_for_update()
         with self._db.write() as c:
-            c.execute(sa.update(searches).where(searches.c.id == search_id).values(winner=dict(winner)))
+            merged = {**(c.execute(known).scalar() or {}), **facts}
+            c.execute(sa.update(searches).where(searches.c.id == search_id).values(winner=merged))
 
-    def log(self, search_id: int) -> SqlTrialLog:
-        """The search's trial log."""
-        return SqlTrialLog(self._db, search_id)
+    def retry_failed(self, search_id: int) -> int:
+        """Make failed trials running ones again, which the search evaluates with the same seeds when it goes on.
+
+        Returns:
+            How many there were.
+        """
+        of_it = (trials.c.search_id == search_id) & (trials.c.state == TrialState.FAILED.value)
+        with self._db.write() as c:
+            values = {"state": TrialState.RUNNING.value, "error": None, "seconds": 0.0, "finished_at": None}
+            count = int(c.execute(sa.update(trials).where(of_it).values(values)).rowcount)
+            moved = {"failed": searches.c.failed - count, "running": searches.c.running + count}
+            c.execute(sa.update(searches).where(searches.c.id == search_id).values(moved))
+        return count
+
+    def delete(self, search_id: int) -> None:
+        """Remove a search with its trials, jobs and all else that is its own in the database."""
+        with self._db.write() as c:
+            c.execute(sa.delete(searches).where(searches.c.id == search_id))
+
+    def log(self, search_id: int, fence: Fence | None = None) -> SqlTrialLog:
+        """The search's trial log; with a fence, writing ends when the job is another worker's."""
+        return SqlTrialLog(self._db, search_id, fence)
 
     def counts(self, search_id: int) -> dict[str, int]:
         """Trials per state; every state is a key."""
-        query = sa.select(trials.c.state, sa.func.count()).where(trials.c.search_id == search_id)
+        query = sa.select(*(searches.c[state.value] for state in TrialState)).where(searches.c.id == search_id)
         with self._db.read() as c:
-            found = {state: int(n) for state, n in c.execute(query.group_by(trials.c.state))}
-        return {state.value: found.get(state.value, 0) for state in TrialState}
+            row = c.execute(query).mappings().first()
+        return {state.value: 0 if row is None else int(row[state.value]) for state in TrialState}
 
     def best(self, search_id: int, limit: int = 1) -> list[Trial]:
         """The complete trials of highest reward; the earlier wins a tie."""
@@ -189,12 +253,6 @@ class SearchStore:
         )
         with self._db.read() as c:
             return [trial_of(row) for row in c.execute(query).mappings()]
-
-    def trials_page(self, search_id: int, *, after: int = -1, limit: int = 100) -> list[dict[str, Any]]:
-        """Trials with a number above `after`, in number order, with their times."""
-        query = sa.select(trials).where(trials.c.search_id == search_id, trials.c.number > after)
-        with self._db.read() as c:
-            return [dict(r) for r in c.execute(query.order_by(trials.c.number).limit(limit)).mappings()]
 
     @contextlib.contextmanager
     def lock(self, record: SearchRecord) -> Iterator[None]:

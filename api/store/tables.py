@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from api.errors import NotFound
-from api.models import latency_tables, now, table_entries
 from api.store.engine import Database
-from latency.table import LatencyTable
+from api.store.models import latency_tables, now, table_entries
+from latency.table import Entry, LatencyTable
 
 SHORTEST_PREFIX = 4
 
@@ -42,6 +43,13 @@ class TableSummary:
         return asdict(self)
 
 
+class TablePlace(NamedTuple):
+    """Where a page of tables ended: of its last one."""
+
+    created_at: dt.datetime
+    digest: str
+
+
 _SUMMARY = tuple(latency_tables.c[f] for f in ("digest", "board", "spaces", "engine", "ops", "created_at"))
 
 
@@ -58,17 +66,20 @@ class TableStore:
         with self._db.write() as c:
             if c.execute(sa.select(latency_tables.c.digest).where(latency_tables.c.digest == table.digest)).first():
                 return False
-            c.execute(
-                sa.insert(latency_tables).values(
-                    digest=table.digest,
-                    board=table.identity.board,
-                    spaces=",".join(mark.name for mark in table.provenance.spaces),
-                    engine=table.identity.engine,
-                    ops=len(table.entries),
-                    content=content,
-                    created_at=now(),
-                )
-            )
+            values = {
+                "digest": table.digest,
+                "board": table.identity.board,
+                "spaces": ",".join(mark.name for mark in table.provenance.spaces),
+                "engine": table.identity.engine,
+                "ops": len(table.entries),
+                "content": content,
+                "created_at": now(),
+            }
+            try:
+                with c.begin_nested():
+                    c.execute(sa.insert(latency_tables).values(values))
+            except sa.exc.IntegrityError:  # another process was quicker
+                return False
             rows = [
                 {"table_digest": table.digest, "op_key": key, **asdict(entry)} for key, entry in table.entries.items()
             ]
@@ -84,6 +95,49 @@ class TableStore:
         with self._db.read() as c:
             return [TableSummary(**row) for row in c.execute(query).mappings()]
 
+    def page(
+        self, *, board: str | None = None, after: TablePlace | None = None, limit: int = 100
+    ) -> Sequence[TableSummary]:
+        """At most `limit` tables, newest first, those behind `after`; of one board if named."""
+        created, digest = latency_tables.c.created_at, latency_tables.c.digest
+        query = sa.select(*_SUMMARY).order_by(created.desc(), digest).limit(limit)
+        if board is not None:
+            query = query.where(latency_tables.c.board == board)
+        if after is not None:
+            behind = (created < after.created_at) | ((created == after.created_at) & (digest > after.digest))
+            query = query.where(behind)
+        with self._db.read() as c:
+            return [TableSummary(**row) for row in c.execute(query).mappings()]
+
+    def describe(self, digest: str) -> tuple[TableSummary, dict[str, Any]]:
+        """A table without its entries: the summary, and `identity`, `offset_ms`, `calibration`, `provenance` as JSON.
+
+        Raises:
+            NotFound: there is none, or several begin so.
+        """
+        with self._db.read() as c:
+            row = self._find(c, digest, *_SUMMARY, latency_tables.c.content)
+        return TableSummary(*row[:-1]), row[-1]
+
+    def entries(self, digest: str, *, after: str = "", limit: int | None = None) -> dict[str, Entry]:
+        """Entries of the table of that whole digest, by key, those whose key comes after `after`."""
+        columns = table_entries.c
+        query = (
+            sa.select(columns.op_key, columns.ms, columns.spread, columns.samples, columns.sigma)
+            .where(columns.table_digest == digest, columns.op_key > after)
+            .order_by(columns.op_key)
+            .limit(limit)
+        )
+        with self._db.read() as c:
+            return {key: Entry(*rest) for key, *rest in c.execute(query)}
+
+    def keys(self, digest: str) -> dict[str, bool]:
+        """Key -> whether it was timed (and not estimated), of the table of that whole digest."""
+        columns = table_entries.c
+        query = sa.select(columns.op_key, columns.samples > 0).where(columns.table_digest == digest)
+        with self._db.read() as c:
+            return {key: bool(timed) for key, timed in c.execute(query)}
+
     def get(self, digest: str) -> LatencyTable:
         """The table of that digest, or of the digest that begins so.
 
@@ -91,25 +145,28 @@ class TableStore:
             NotFound: there is none, or several begin so.
             InvalidTable: the stored content was changed.
         """
-        columns = latency_tables.c
-        query = sa.select(columns.digest, columns.content).where(columns.digest == digest)
-        if len(digest) < 64:
-            # Not LIKE: its wildcards would match more than a beginning.
-            query = sa.select(columns.digest, columns.content).where(
-                sa.func.substr(columns.digest, 1, max(len(digest), SHORTEST_PREFIX)) == digest
-            )
         with self._db.read() as c:
-            found = c.execute(query.limit(2)).all()
-            if len(found) != 1:
-                raise NotFound(
-                    f"several latency tables begin with {digest!r}; write more of the digest (nas tables list)"
-                    if found
-                    else f"no latency table {digest!r}; `nas tables list` shows what there is"
-                )
-            full, content = found[0]
+            full, content = self._find(c, digest, latency_tables.c.digest, latency_tables.c.content)
             columns = table_entries.c
             query = sa.select(columns.op_key, columns.ms, columns.spread, columns.samples, columns.sigma)
             rows = c.execute(query.where(columns.table_digest == full)).all()
         fields = 3 if content.get("version") == 1 else 4
         content["entries"] = {row.op_key: list(row[1 : fields + 1]) for row in rows}
         return LatencyTable.from_json(json.dumps(content), source=f"the stored latency table {full[:12]}")
+
+    def _find(self, connection: sa.Connection, digest: str, *columns: sa.ColumnElement[Any]) -> tuple[Any, ...]:
+        """Columns of the one table of that digest, or of the digest that begins so."""
+        known = latency_tables.c.digest
+        if len(digest) < 64:
+            # Not LIKE: its wildcards would match more than a beginning.
+            named = sa.func.substr(known, 1, max(len(digest), SHORTEST_PREFIX)) == digest
+        else:
+            named = known == digest
+        found = connection.execute(sa.select(*columns).where(named).limit(2)).all()
+        if len(found) != 1:
+            raise NotFound(
+                f"several latency tables begin with {digest!r}; write more of the digest (nas tables list)"
+                if found
+                else f"no latency table {digest!r}; `nas tables list` shows what there is"
+            )
+        return tuple(found[0])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
@@ -69,6 +70,32 @@ def to_onnx(
     )
     checker.check_model(model, full_check=True)
     return model
+
+
+def with_outputs(content: bytes, values: Sequence[str]) -> bytes:
+    """A model that also answers what it computes on the way.
+
+    Args:
+        content: an ONNX file.
+        values: float32 values inside it: port p of an op is called ``path/p`` by `to_onnx`.
+
+    Raises:
+        UnsupportedOp: the file is no ONNX model, or has no such value.
+    """
+    model = ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError:
+        raise UnsupportedOp("the file is no whole ONNX model; export it again") from None
+    made = {name for node in model.graph.node for name in node.output}
+    missing = [value for value in values if value not in made]
+    if missing:
+        raise UnsupportedOp(f"the ONNX model computes no {', '.join(missing[:3])}; export it again")
+    told = {output.name for output in model.graph.output}
+    model.graph.output.extend(
+        helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in values if value not in told
+    )
+    return bytes(model.SerializeToString())
 
 
 def _pads(op: Op) -> list[int]:

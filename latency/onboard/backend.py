@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -30,6 +31,25 @@ class Backend(ABC):
     @abstractmethod
     def visit(self, loaded: dict[str, Any], runs: int, warm: int) -> tuple[list[int], list[list[int]]]:
         """Kept runs in ns: whole ones of a network without stamps, timed ones of another."""
+
+    @abstractmethod
+    def show(self, loaded: dict[str, Any], pixels: bytes, mean: list[float], std: list[float]) -> None:
+        """Feeds the network's first input with a picture, row by row, the channels of a pixel side by side.
+
+        What it is fed is (x / 255 - mean) / std, per channel.
+        """
+
+    @abstractmethod
+    def run(self, loaded: dict[str, Any]) -> tuple[int, int]:
+        """One inference of what is fed; its start and end in ns."""
+
+    @abstractmethod
+    def answer(self, loaded: dict[str, Any]) -> bytes:
+        """The output of the last run (the first of several), as fp32."""
+
+    @abstractmethod
+    def values(self, loaded: dict[str, Any], names: list[str]) -> Iterator[bytes]:
+        """What an inference of what is fed computes on its way, as fp32: one for each name of a value."""
 
     @abstractmethod
     def unload(self, loaded: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ from .procfs import policy_folders, read_text
 
 GUARD = """
 trap '' HUP INT TERM
+echo ready
+exec >/dev/null
 read -r nothing
 while [ $# -gt 1 ]; do
   now=
@@ -19,7 +21,8 @@ while [ $# -gt 1 ]; do
   shift 2
 done
 """
-"""Waits until the runner closes its pipe or is gone; then writes the old governors, unless others were set since."""
+"""Says when nothing but SIGKILL ends it. Waits until the runner closes its pipe or is gone; then writes the old
+governors, unless others were set since."""
 
 
 class Governor:
@@ -47,13 +50,20 @@ class Governor:
         self.guard = subprocess.Popen(
             ["sh", "-c", GUARD, "sh", *(word for change in changes.items() for word in change)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
             env={"PATH": os.environ.get("PATH", os.defpath)},  # it is no runner left behind
             start_new_session=True,
             pass_fds=locks,
         )
+        assert self.guard.stdout is not None
+        with self.guard.stdout as said:
+            standing = said.readline() == b"ready\n"
+        if not standing:
+            self.why_not = "the shell that would give it back does not start"
+            self.give_back()
+            return
         try:
             for path in changes:
                 Path(path).write_text("performance", encoding="ascii")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -141,14 +142,40 @@ class NcnnBackend(Backend):
         extractor = loaded["net"].create_extractor()
         for name, blob in loaded["inputs"]:
             extractor.input(name, blob)
-        failed = 0
+        failed, made = 0, []
         for name in loaded["outputs"]:
-            status, _ = extractor.extract(name)
+            status, blob = extractor.extract(name)
             failed = failed or status
+            made.append(blob)
         end = perf_counter_ns()
+        loaded["made"] = made
         if failed:
             raise Refused("engine", f"ncnn could not run the network (status {failed})")
         return start, end
+
+    def show(self, loaded: dict[str, Any], pixels: bytes, mean: list[float], std: list[float]) -> None:
+        """As the program that is deployed does: ncnn makes a blob of the pixels and normalises it."""
+        name, (c, h, w) = loaded["inputs"][0][0], loaded["shapes"][0]
+        kinds = self.ncnn.Mat.PixelType
+        blob = self.ncnn.Mat.from_pixels(pixels, int(kinds.PIXEL_RGB if c == 3 else kinds.PIXEL_GRAY), w, h)
+        blob.substract_mean_normalize([255 * m for m in mean], [1 / (255 * s) for s in std])
+        loaded["inputs"][0] = (name, blob)
+
+    def answer(self, loaded: dict[str, Any]) -> bytes:
+        """The first output of the last run; ncnn has made it fp32, in the plain layout."""
+        return memoryview(loaded["made"][0]).tobytes()
+
+    def values(self, loaded: dict[str, Any], names: list[str]) -> Iterator[bytes]:
+        """The blobs of those names, of one run that gives none of them back for others to use."""
+        extractor = loaded["net"].create_extractor()
+        extractor.set_light_mode(False)
+        for name, blob in loaded["inputs"]:
+            extractor.input(name, blob)
+        for name in names:
+            status, blob = extractor.extract(name)
+            if status:
+                raise Refused("engine", f"ncnn could not compute {name} (status {status}): has the file such a blob?")
+            yield memoryview(blob).tobytes()
 
     def timed(self, loaded: dict[str, Any]) -> list[int]:
         """One inference of a network with stamps: the intervals in ns, in the order they ran."""

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -119,6 +120,28 @@ class OnnxRuntimeBackend(Backend):
             return start, perf_counter_ns()
         except Exception as error:  # its errors share no class
             raise Refused("engine", f"onnxruntime could not run the network: {first_line(error)}") from error
+
+    def show(self, loaded: dict[str, Any], pixels: bytes, mean: list[float], std: list[float]) -> None:
+        """Binds the normalised picture in place of the zeros."""
+        numpy, (name, fed), (c, h, w) = self.numpy, loaded["inputs"][0], loaded["shapes"][0]
+        x = numpy.frombuffer(pixels, numpy.uint8).reshape(h, w, c).transpose(2, 0, 1)
+        scale, shift = (numpy.array(v, numpy.float32)[:, None, None] for v in (std, mean))
+        x = ((x.astype(numpy.float32) / 255 - shift) / scale).astype(fed.dtype)
+        loaded["inputs"][0] = (name, numpy.ascontiguousarray(x)[None])
+        loaded["binding"].bind_cpu_input(*loaded["inputs"][0])
+
+    def answer(self, loaded: dict[str, Any]) -> bytes:
+        """The first output of the last run."""
+        return bytes(loaded["binding"].get_outputs()[0].numpy().astype("<f4").tobytes())
+
+    def values(self, loaded: dict[str, Any], names: list[str]) -> Iterator[bytes]:
+        """Outputs by name: whoever wants more than the answer sends a model that has them as outputs."""
+        try:
+            made = loaded["session"].run(names, dict(loaded["inputs"]))
+        except Exception as error:  # its errors share no class
+            raise Refused("engine", f"onnxruntime could not run the network: {first_line(error)}") from error
+        for value in made:
+            yield bytes(value.astype("<f4").tobytes())
 
     def visit(self, loaded: dict[str, Any], runs: int, warm: int) -> tuple[list[int], list[list[int]]]:
         """Runs of a network without stamps, whole; or of one with, timed."""

@@ -8,6 +8,8 @@ Requests (field `do`), and what the answer holds beside ``"ok": true``:
     unload   names                                        -> nothing
     measure  names, runs, warm                            -> a line a network: name, whole or timed; last the state
                                                              before the first run and the one after the last
+    classify name, path, count, first, mean, std          -> a line for some pictures: logits, ns, memory_bytes
+    activations name, names, path, first, mean, std       -> a line a value: name, values
     state                                                 -> what may change: frequency, temperature, throttling, load
 An error is ``{"ok": false, "kind": "busy" | "board" | "request" | "engine", "message": ...}``; the runner lives on.
 
@@ -23,6 +25,15 @@ the second, ...
 A `path` is a user's own model, a file on the board: for ncnn a `.param`, with the weights of the `.bin` beside it or
 zero weights where there is none; for onnxruntime a `.onnx`. `shape` is of its first input, (c, h, w); it may be left
 out where the model tells it. Every input is filled with zeros; every output is asked for.
+
+classify and activations show pictures to such a model with one input of 1 or 3 channels. `path` is a file on the board,
+the pictures one after the other in bytes: row by row, the channels of a pixel side by side. The model is fed
+(x / 255 - mean) / std, per channel. classify runs `count` of them from `first` on, once each, after one run of the
+first that does not count; a line tells the `logits` of the next pictures, the `ns` each run took, without what comes
+before it, and the peak of resident memory since the model began to be loaded (since the start, where the kernel does
+not let us begin anew) beyond what there was then. activations runs one picture, the `first`, and tells the value of
+each of `names`: for ncnn a blob's name, for onnxruntime an output's. Logits and values are fp32 in base64, little
+endian, in the order (c, h, w), whatever the engine computes in.
 """
 
 from __future__ import annotations
@@ -33,6 +44,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any, TextIO
 
 from .backend import Backend
@@ -42,12 +54,15 @@ from .governor import Governor
 from .locks import acquire, open_shared, sign
 from .ncnn import NcnnBackend
 from .onnxruntime import OnnxRuntimeBackend
-from .state import read_state, resident_bytes
+from .pictures import read_pictures, to_text
+from .state import forget_peak, peak_bytes, read_state, resident_bytes
 
 PROTOCOL = 1
 IDLE_S = 180
 """Seconds without a request, or with an answer that nobody takes: the other side is gone, though a cut cable or a
 switched-off computer gives us no end of input."""
+LINE_S, LINE_PICTURES = 5.0, 256
+"""A line of `classify` tells no more than this: who waits for it shall know that we live."""
 BACKENDS: dict[str, Callable[[int, str, Path], Backend]] = {"ncnn": NcnnBackend, "onnxruntime": OnnxRuntimeBackend}
 """Each imports its engine when it is made: a board has but one."""
 
@@ -145,12 +160,16 @@ class Runner:
 
     def do_load(self, name: str, model: str = "", path: str = "", shape: list[int] | None = None) -> None:
         """Loads a network, with or without stamps, or a user's own file."""
-        backend, before = self.engine(), resident_bytes()
+        backend = self.engine()
+        if path:
+            forget_peak()
+        before = resident_bytes()
         if path and not Path(path).is_file():
             raise Refused("engine", f"there is no file {path} on the board")
         if not path and not shape:
             raise Refused("request", "load needs a model and its shape, or a path")
         loaded = backend.load_file(path, shape) if path else backend.load(model, shape or [])
+        loaded["before_bytes"] = before
         self.networks[name] = loaded
         order = [] if path else backend.order(loaded)
         inputs = [[name, list(shape)] for (name, _), shape in zip(loaded["inputs"], loaded["shapes"])]
@@ -178,6 +197,48 @@ class Runner:
         after = self.state()
         gc.collect()
         self.answer(before=before, state=after)
+
+    def shown(self, name: str, mean: list[float], std: list[float]) -> tuple[dict[str, Any], int]:
+        """A model that pictures can be shown to, and the bytes of one."""
+        loaded = self.networks.get(name)
+        if loaded is None:
+            raise Refused("request", f"no network {name!r} is loaded")
+        shapes = loaded["shapes"]
+        if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][0] not in (1, 3):
+            raise Refused("engine", f"the model reads {shapes}, not one picture of 1 or 3 channels (c, h, w)")
+        c, h, w = shapes[0]
+        if len(mean) != c or len(std) != c:
+            raise Refused("request", f"{len(mean)} means and {len(std)} deviations for {c} channel(s)")
+        return loaded, c * h * w
+
+    def do_classify(self, name: str, path: str, count: int, first: int, mean: list[float], std: list[float]) -> None:
+        """Runs each of some pictures once."""
+        backend, (loaded, size) = self.engine(), self.shown(name, mean, std)
+        for pixels in read_pictures(path, size, first, 1):
+            backend.show(loaded, pixels, mean, std)
+            backend.run(loaded)
+        logits: list[bytes] = []
+        times: list[int] = []
+        since = monotonic()
+        for left, pixels in zip(range(count - 1, -1, -1), read_pictures(path, size, first, count)):
+            backend.show(loaded, pixels, mean, std)
+            start, end = backend.run(loaded)
+            logits.append(backend.answer(loaded))
+            times.append(end - start)
+            if not left or len(times) == LINE_PICTURES or monotonic() - since > LINE_S:
+                memory_bytes = max(0, peak_bytes() - loaded["before_bytes"])
+                self.answer(logits=to_text(b"".join(logits)), ns=times, memory_bytes=memory_bytes)
+                logits, times, since = [], [], monotonic()
+
+    def do_activations(
+        self, name: str, names: list[str], path: str, first: int, mean: list[float], std: list[float]
+    ) -> None:
+        """Shows one picture and tells what is computed on the way."""
+        backend, (loaded, size) = self.engine(), self.shown(name, mean, std)
+        for pixels in read_pictures(path, size, first, 1):
+            backend.show(loaded, pixels, mean, std)
+        for value, values in zip(names, backend.values(loaded, names)):
+            self.answer(name=value, values=to_text(values))
 
     def do_state(self) -> None:
         """What may have changed."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from . import procfs
@@ -53,3 +56,16 @@ def resident_bytes() -> int:
     """Resident memory of this process."""
     fields = read_text("/proc/self/statm").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
+
+
+def forget_peak() -> None:
+    """Has `peak_bytes` begin anew, where the kernel lets us, and gives back what earlier networks have left free."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):  # of glibc only
+        importlib.import_module("ctypes").CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_bytes() -> int:
+    """The most resident memory that this process has had, since the last `forget_peak`."""
+    return (number_after("VmHWM:", read_text("/proc/self/status")) or 0) * 1024

@@ -32,6 +32,8 @@ from latency.transport import Completed, Transport, absolute
 _CHUNK_BYTES: Final = 65536
 _DEATH_S: Final = 2.0
 """Seconds for a killed process to be gone."""
+_TORN_S: Final = 0.5
+"""paramiko ends the channels of a link that is gone a moment before it says that the link is."""
 _PID_MARK: Final = b"lightnas-pid:"
 _START: Final = 'echo "lightnas-pid:$$"; exec "$@"'
 _START_IN_FOLDER: Final = 'echo "lightnas-pid:$$"; cd "$1" || exit 126; shift; exec "$@"'
@@ -69,6 +71,12 @@ class SshTransport(Transport):
     def alive(self) -> bool:
         """Until the link ends, or the keepalive gives it up."""
         return bool(self._link.is_active())
+
+    def torn(self, channel: paramiko.Channel | None) -> bool:
+        """Whether the link is gone; where a channel has ended without a status, as by a signal, after a moment."""
+        if channel is not None and channel.closed and channel.exit_status == -1 and self.alive:
+            self._link.join(_TORN_S)
+        return not self.alive
 
     def _keep_alive(self) -> None:
         silence_s, answer_s = self._timeouts.keepalive_s, self._timeouts.keepalive_answer_s
@@ -109,7 +117,7 @@ class SshTransport(Transport):
             for worker in workers[:2]:
                 worker.join(max(0.0, deadline - time.monotonic()))
             channel.status_event.wait(max(0.0, deadline - time.monotonic()))
-            if not self.alive:
+            if self.torn(channel):
                 raise self._lost(f"{command} ran")
             if not channel.status_event.is_set() or any(worker.is_alive() for worker in workers[:2]):
                 self._kill(pid, "KILL")
@@ -145,7 +153,7 @@ class SshTransport(Transport):
                     chunk = channel.recv(_CHUNK_BYTES)
                     if not chunk:
                         said = one_line((bytes(head) + channel.recv_stderr(4096)).decode("utf-8", "replace"))
-                        if not self.alive:
+                        if self.torn(channel):
                             raise self._lost("starting a command")
                         raise BoardUnfit(
                             f"{self.name}: the account runs no commands{f' ({said})' if said else ''}: "
@@ -235,7 +243,7 @@ class SshTransport(Transport):
                 f"{self.name}: {doing} stood still for too long; is the board overloaded?"
             ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
-            if not self.alive or isinstance(error, EOFError):
+            if self.torn(sftp.get_channel() if sftp else None) or isinstance(error, EOFError):
                 raise self._lost(doing) from error
             reason = getattr(error, "strerror", None) or one_line(str(error)) or type(error).__name__
             if "timeout" in reason.lower() or "timed out" in reason.lower():
@@ -289,7 +297,7 @@ class SshProcess(StreamProcess):
         # A channel torn down with its link sets the event, too, with paramiko's −1: that is not an exit status.
         if not self._channel.status_event.wait(timeout_s):
             return None
-        if self._channel.exit_status == -1 and not self._transport.alive:
+        if self._channel.exit_status == -1 and self._transport.torn(self._channel):
             return None
         return self._channel.exit_status
 

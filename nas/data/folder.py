@@ -18,6 +18,8 @@ from nas.errors import DataError
 from nas.graph import Shape
 
 PICTURE_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
+PICTURE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may take a file for, whatever its name: it would give PostScript to another program."""
 _NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -142,7 +144,7 @@ def _read(file: Path, shape: Shape) -> Pictures:
         DataError: it is broken or of a kind that has no 8-bit form; names the file.
     """
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=PICTURE_FORMATS) as picture:
             picture.draft(
                 None, (2 * shape[2], 2 * shape[1])
             )  # JPEG: decode at a fraction of the size where that is enough

@@ -14,6 +14,7 @@ from nas.evaluator import Evaluator
 GROUP = "lightnas.evaluators"
 # Named, not imported: a search over a table needs no torch.
 _BUILT_IN = {
+    "remote": ("nas.evaluators.remote", "RemoteEvaluator"),
     "table": ("nas.evaluators.tabular", "TableEvaluator"),
     "training": ("nas.evaluators.training", "TrainingEvaluator"),
 }
@@ -35,7 +36,7 @@ def build_evaluator(name: str, options: Mapping[str, Any] | None = None) -> Eval
         UnknownPlugin: no such name; lists what there is.
         EvaluationError: an option is unknown, missing or has a wrong value.
     """
-    kind = _find(name)
+    kind = find_evaluator(name)
     given = dict(options or {})
     try:
         inspect.signature(kind).bind(**given)
@@ -45,7 +46,12 @@ def build_evaluator(name: str, options: Mapping[str, Any] | None = None) -> Eval
     return kind(**given)
 
 
-def _find(name: str) -> type[Evaluator]:
+def find_evaluator(name: str) -> type[Evaluator]:
+    """The class of the evaluator of that name.
+
+    Raises:
+        UnknownPlugin: there is none, or it cannot be loaded.
+    """
     if name in _BUILT_IN:
         module, attribute = _BUILT_IN[name]
         kind = getattr(import_module(module), attribute)

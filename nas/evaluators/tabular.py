@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,11 +36,16 @@ class TableEvaluator(Evaluator):
         unit: of the accuracies, `percent` or `fraction`.
 
     Raises:
-        EvaluationError: the file, a column or an option cannot be used.
+        EvaluationError: the file, a column or an option cannot be used. It quotes nothing of the file: who may name one
+            may not be one who may read it.
     """
 
     name = "table"
     isolated = False
+    served_options: ClassVar[Mapping[str, str]] = {
+        "path": "file",
+        **dict.fromkeys(("arch", "columns", "key", "unit"), "text"),
+    }
 
     def __init__(
         self,
@@ -58,7 +64,7 @@ class TableEvaluator(Evaluator):
         self._path = Path(path).expanduser()
         self._columns = tuple(columns.split(",")) if isinstance(columns, str) else tuple(columns)
         self._key, self._unit = key, _UNITS[unit]
-        self._archs, self._accuracies = self._read(arch)
+        self._archs, self._accuracies, self._lines = self._read(arch)
         self._rows: dict[str, dict[bytes, int]] = {}
 
     def evaluate(self, architecture: Architecture, *, seed: int, workdir: Path, report: Report) -> Evaluation:
@@ -73,8 +79,8 @@ class TableEvaluator(Evaluator):
         report(Progress(1, 1, {"val_accuracy": accuracy}))
         return Evaluation(accuracy, {"column": self._columns[column]})
 
-    def _read(self, arch: str) -> tuple[list[str], list[tuple[float, ...]]]:
-        archs, accuracies = [], []
+    def _read(self, arch: str) -> tuple[list[str], list[tuple[float, ...]], list[int]]:
+        archs, accuracies, lines = [], [], []
         try:
             with self._path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
@@ -82,14 +88,17 @@ class TableEvaluator(Evaluator):
                 missing = [name for name in (arch, *self._columns) if name not in header]
                 if missing:
                     raise EvaluationError(
-                        f"{self._path}: lacks column {', '.join(missing)}; it has {', '.join(header)}"
+                        f"{self._path}: lacks column {', '.join(missing)}; name its columns with options arch, columns"
                     )
                 for row in reader:
-                    archs.append(row[arch])
+                    archs.append(row[arch] or "")
                     accuracies.append(tuple(self._accuracy(row[name], reader.line_num) for name in self._columns))
-        except (OSError, UnicodeDecodeError, csv.Error) as e:
+                    lines.append(reader.line_num)
+        except UnicodeDecodeError:
+            raise EvaluationError(f"{self._path}: cannot be read as a CSV table (it is no UTF-8 text)") from None
+        except (OSError, csv.Error) as e:
             raise EvaluationError(f"{self._path}: cannot be read as a CSV table ({e})") from e
-        return archs, accuracies
+        return archs, accuracies, lines
 
     def _accuracy(self, text: str | None, line: int) -> float:
         try:
@@ -97,25 +106,30 @@ class TableEvaluator(Evaluator):
         except ValueError:
             value = math.nan
         if not 0 <= value <= 1:
-            raise EvaluationError(f"{self._path}: line {line} has accuracy {text!r}; expected a number, unit as given")
+            raise EvaluationError(
+                f"{self._path}: line {line} has an accuracy that is no number from 0 to {self._unit:g}; mend it or unit"
+            )
         return value
 
     def _index(self, space: SearchSpace) -> dict[bytes, int]:
         """Canonical encoding -> row of the table."""
         if space.digest not in self._rows:
-            encodings = space.validate([self._encoding(text, space) for text in self._archs])
+            encodings = space.validate(
+                [self._encoding(*at, space) for at in zip(self._archs, self._lines, strict=True)]
+            )
             index: dict[bytes, int] = {}
             for row, encoding in enumerate(space.canonical(encodings)):
                 index.setdefault(encoding.tobytes(), row)
             self._rows[space.digest] = index
         return self._rows[space.digest]
 
-    def _encoding(self, text: str, space: SearchSpace) -> list[int]:
+    def _encoding(self, text: str, line: int, space: SearchSpace) -> list[int]:
         try:
             indices = _KEYS[self._key](text)
             space.row(indices)
-        except (ValueError, InvalidEncoding) as e:
+        except (ValueError, InvalidEncoding):
             raise EvaluationError(
-                f"{self._path}: architecture {text!r} is no encoding of {space.name} written in {self._key} ({e})"
-            ) from e
+                f"{self._path}: line {line} holds no encoding of {space.name} written in {self._key}; "
+                "mend it, or the options arch and key"
+            ) from None
         return indices

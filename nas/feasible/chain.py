@@ -4,6 +4,7 @@ Notations
     Tail: the sites from one on, under the values that shared genes (stride patterns) have from there on. Scenarios
     that agree on those share the tail, so a programme over many patterns costs little more than over one.
     Row: a canonical row of a site's tables that some network of the tail uses; equal networks are one row.
+    Mask: per site (rows,) which of them a network may use at all. A limit on a maximum over the sites is a mask.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from nas.space import Encodings, SearchSpace
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+Mask = Sequence[NDArray[np.bool_]]
 _Key = tuple[int, ...]  # of a tail: the values that its shared reads have
 
 
@@ -82,9 +84,14 @@ class Scenario:
 
 
 class Chain:
-    """The tails of a space, each after the one that follows it, and its scenarios."""
+    """The tails of a space, each after the one that follows it, and its scenarios.
 
-    def __init__(self, space: SearchSpace) -> None:
+    Args:
+        space: whose sites.
+        masks: rows that no mask allows are left out, and those that lead nowhere without them.
+    """
+
+    def __init__(self, space: SearchSpace, masks: Sequence[Mask] = ()) -> None:
         self.space = space
         self.tails: list[Tail] = []
         sites, gene = space.compiled.sites, space.input_gene
@@ -101,6 +108,8 @@ class Chain:
             for s, (site, key) in enumerate(zip(sites, keys, strict=False)):
                 if key not in allowed[s]:
                     own = site.canonical.reshape(-1, site.choices) == np.arange(site.choices)
+                    for mask in masks:
+                        own &= mask[s].reshape(-1, site.choices)
                     allowed[s][key] = own & site.compatible(shared)
                     reached[s][key] = np.zeros(len(site.shapes), dtype=np.bool_)
                 reached[s][key] |= here
@@ -114,15 +123,17 @@ class Chain:
             for key, usable in allowed[s].items():
                 rows = np.flatnonzero(usable & reached[s][key][:, None])
                 own_reads = sum(r.shared for r in sites[s].reads)
-                last = s + 1 == len(sites)
+                rest = after[key[own_reads:]] if s + 1 < len(sites) else None
+                if rest is not None and masks:
+                    rows = rows[np.isin(sites[s].next_shape[rows], rest.shape)]
                 tail = Tail(
                     len(self.tails),
                     s,
                     sites[s],
-                    None if last else after[key[own_reads:]],
+                    rest,
                     rows,
                     rows // sites[s].choices,
-                    np.zeros(len(rows), dtype=np.intp) if last else sites[s].next_shape[rows],
+                    np.zeros(len(rows), dtype=np.intp) if rest is None else sites[s].next_shape[rows],
                 )
                 self.tails.append(tail)
                 following[key] = tail
@@ -136,6 +147,11 @@ class Chain:
     def rows(self) -> int:
         """Rows of all tails: what a pass of a programme goes through."""
         return sum(len(tail.rows) for tail in self.tails)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the masks leave no network."""
+        return all(not np.isin(s.starts, s.first.shape).any() for s in self.scenarios)
 
     @cached_property
     def pairs(self) -> int:

@@ -33,18 +33,20 @@ class Distribution:
     Attributes:
         values: (k,) ascending, in the cost's unit.
         cumulative: (k,) networks that cost at most so much.
-        exact: every network was listed; else a programme counted them in bins, and what lies between is interpolated.
+        exact: every network was counted, at its very cost; else a programme counted about so many.
+        stepped: there are no costs but `values`; else those are edges of bins, and what lies between is interpolated.
     """
 
     values: Floats
     cumulative: Floats
     exact: bool
+    stepped: bool
 
     @classmethod
     def of(cls, costs: Floats) -> Distribution:
         """Of listed networks, from the cost (n,) of each; n >= 1."""
         values, times = np.unique(costs, return_counts=True)
-        return cls(values, np.cumsum(times).astype(np.float64), exact=True)
+        return cls(values, np.cumsum(times).astype(np.float64), exact=True, stepped=True)
 
     @property
     def total(self) -> float:
@@ -58,7 +60,7 @@ class Distribution:
     def quantile(self, share: ArrayLike) -> Floats:
         """The smallest cost that at least the `share` (in [0, 1]) of the networks keep, of its shape."""
         wanted = np.asarray(share) * self.total
-        if not self.exact:
+        if not self.stepped:
             return np.asarray(np.interp(np.asarray(wanted), self.cumulative, self.values))
         at = np.searchsorted(self.cumulative, wanted * (1 - _LAST_DIGIT))
         return np.asarray(self.values[np.minimum(at, len(self.values) - 1)])
@@ -74,7 +76,7 @@ class Distribution:
         return Histogram(edges, np.diff(below))
 
     def _count(self, value: ArrayLike, side: Literal["left", "right"]) -> Floats:
-        if not self.exact:
+        if not self.stepped:
             return np.asarray(np.interp(np.asarray(value), self.values, self.cumulative))
         at = np.searchsorted(self.values, value, side=side)
         return np.asarray(np.concatenate([[0.0], self.cumulative])[at])

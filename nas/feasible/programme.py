@@ -5,7 +5,7 @@ Notations
     shape. Never negative, and 0 along a cheapest network, so even the tightest limit leaves fine bins.
     Down, up, nearest: how reduced costs are rounded to bins. Down counts a superset of the networks inside the
     limits, up a subset of them, nearest a set between both.
-    d: axes (limits); cells: bins of all axes together, as one flat index.
+    d: axes; cells: bins of all axes together, as one flat index.
 """
 
 from __future__ import annotations
@@ -80,11 +80,40 @@ class Axis:
         """(starts,) bins left to spend at each input shape; below 0 where even its cheapest network is over."""
         return self.bins - self.bins_of(self.to_go[scenario.first.number][scenario.starts] - self.least)
 
+    def ahead(self, bins: int) -> slice:
+        """The cells of the following tail behind a row's cells from `bins` on: what is left after paying them."""
+        return slice(self.bins + 1 - bins)
+
     def room(self, tail: Tail | None, shape: Ints, spent: Floats) -> Ints:
         """(n,) bins left at the input shapes (n,) of a tail (None: the end) after `spent`; below 0: over the limit."""
         left = self.limit.value - spent - (0.0 if tail is None else self.to_go[tail.number][shape])
         steps = (left + ROUNDING * abs(self.limit.value)) / (self.step or _TINY) + _NOISE
         return np.floor(np.clip(steps, -1.0, self.bins)).astype(np.intp)
+
+
+class Levels:
+    """A maximum over the sites as an axis to count along: cell i holds the networks whose maximum is at most level i.
+
+    Attributes:
+        tables: per site (rows,).
+        levels: ascending, in the tables' unit; a row above the last one is left out.
+        bins: the last cell.
+    """
+
+    def __init__(self, tables: Sequence[Floats], levels: Floats) -> None:
+        self.tables, self.levels, self.bins = tables, levels, len(levels) - 1
+
+    def rows(self, tail: Tail) -> Ints:
+        """(k,) the lowest cell that holds each of the tail's rows."""
+        return np.searchsorted(self.levels, self.tables[tail.index][tail.rows])
+
+    def left(self, scenario: Scenario) -> Ints:
+        """(starts,) the last cell: nothing of a maximum is used up."""
+        return np.full(len(scenario.starts), self.bins, dtype=np.intp)
+
+    def ahead(self, bins: int) -> slice:
+        """The cells of the following tail behind a row's cells from `bins` on: the same."""
+        return slice(bins, None)
 
 
 @dataclass(frozen=True)
@@ -114,12 +143,16 @@ class Programme:
     Args:
         chain: of the space.
         axes: limits; none counts every network.
+        levels: counts along them instead of drawing: one more axis, the last.
         sampling: keep what `draw` needs.
     """
 
-    def __init__(self, chain: Chain, axes: Sequence[Axis], *, sampling: bool = False) -> None:
+    def __init__(
+        self, chain: Chain, axes: Sequence[Axis], *, levels: Levels | None = None, sampling: bool = False
+    ) -> None:
         self.chain, self.axes = chain, tuple(axes)
-        self.grid = tuple(a.bins + 1 for a in axes) or (1,)
+        self._counted: tuple[Axis | Levels, ...] = self.axes if levels is None else (*self.axes, levels)
+        self.grid = tuple(a.bins + 1 for a in self._counted) or (1,)
         self._strides = np.array([int(np.prod(self.grid[i + 1 :])) for i in range(len(self.grid))], dtype=np.intp)
         self._cells = int(np.prod(self.grid))
         self.ways: list[Floats] = []  # per tail (shapes, cells), cumulative in every bin
@@ -132,7 +165,7 @@ class Programme:
 
     def starts(self, scenario: Scenario) -> tuple[Ints, NDArray[np.bool_]]:
         """(starts, d) bins left at each input shape, and (starts,) whether none is below 0."""
-        left = self._columns([a.left(scenario) for a in self.axes], len(scenario.starts))
+        left = self._columns([a.left(scenario) for a in self._counted], len(scenario.starts))
         return left, np.all(left >= 0, axis=1)
 
     def totals(self, scenario: Scenario) -> Floats:
@@ -203,7 +236,7 @@ class Programme:
         return np.stack(each or [np.zeros(n, dtype=np.intp)], axis=1)
 
     def _count(self, tail: Tail) -> tuple[Floats, _Choices]:
-        bins = self._columns([a.rows(tail) for a in self.axes], len(tail.rows))
+        bins = self._columns([a.rows(tail) for a in self._counted], len(tail.rows))
         kept = np.flatnonzero((bins < np.array(self.grid)).all(axis=1))
         kept = kept[np.lexsort((tail.next[kept], tail.shape[kept]))]
         bins, shape, after = bins[kept], tail.shape[kept], tail.next[kept]
@@ -218,7 +251,7 @@ class Programme:
         low = np.stack(np.unravel_index(code % self._cells, self.grid), axis=1)
         for g, b, often in zip((code // self._cells).tolist(), low.tolist(), times.tolist(), strict=True):
             into = sums[(g, *(slice(v, None) for v in b))]
-            add = ahead[(of_next[g], *(slice(n - v) for v, n in zip(b, self.grid, strict=True)))]
+            add = ahead[(of_next[g], *(a.ahead(v) for a, v in zip(self._counted, b, strict=False)))]
             into += add if often == 1 else often * add
         sums = sums.reshape(len(of_shape), self._cells)
         ways = np.zeros((len(tail.site.shapes), self._cells))

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from nas.cost import CostModel, costs
 from nas.errors import ImpossibleBudget
 from nas.feasible.bounds import largest, least_inside
-from nas.feasible.chain import Chain, Floats
+from nas.feasible.chain import Chain, Floats, Mask
 from nas.feasible.descent import descend
 from nas.feasible.distribution import Distribution, Histogram
-from nas.feasible.programme import ROUNDING, Axis, Limit, Programme, Rounding
+from nas.feasible.programme import ROUNDING, Axis, Levels, Limit, Programme, Rounding
 from nas.objective import Budget
 from nas.space import Encoding, Encodings, SearchSpace
 
@@ -28,6 +28,7 @@ _OTHER_BINS = (0, 64, 20, 10)  # of those; nearest rounding errs both ways, so f
 _LISTED = 20_000  # networks that are listed, so that everything about them is exact
 _EXPANSION = 1 << 18  # rows priced at once while enumerating
 _PILOT = 128  # rows drawn to see whether the budgets go together
+_SAMPLED = 1024  # networks that tell a distribution where counting is too coarse
 _DRAWS = 100_000  # rows drawn at most for one that is inside
 _VISITS = 1_000_000  # partial networks visited at most to find one inside several budgets
 _CHAINS = 256  # of the annealing that looks for a network inside several budgets
@@ -41,24 +42,29 @@ class FeasibleSet:
     dropped, so the rows that stay are exactly uniform. Small sets are listed, and all about them is exact.
     `contains` is always the judge.
 
-    Budgets that every network keeps are no axes of the programme.
+    Budgets that every network keeps are no axes of the programme. A budget on a maximum over the sites is none either:
+    it is kept where every site keeps it, so what remains is the same programme over fewer rows, and exact.
 
     Args:
         space: whose networks.
         budgets: hard limits.
 
     Raises:
-        ImpossibleBudget: at construction, if nothing keeps the budgets. For one budget that is exact. For several it
-            is proven (rounded down the programme counts none, or a Lagrangian bound says so), or neither the
-            programme rounded up nor annealing nor a walk through what is left found any network.
+        ImpossibleBudget: at construction, if nothing keeps the budgets. With one budget on a sum at most, that is
+            exact. With several it is proven (rounded down the programme counts none, or a Lagrangian bound says so), or
+            neither the programme rounded up nor annealing nor a walk through what is left found any network.
     """
 
     def __init__(self, space: SearchSpace, budgets: Sequence[Budget] = ()) -> None:
         self.space, self.budgets = space, tuple(budgets)
         for budget in self.budgets:
             budget.check_possible()
-        self._chain = Chain(space)
-        self._limits = [_limit(b) for b in self.budgets if b.limit < b.cost.maximum()[0]]
+        tight = [b for b in self.budgets if b.limit < b.cost.maximum()[0]]
+        self._limits = [_limit(b) for b in tight if b.cost.combine == "sum"]
+        self._masks = [_mask(b) for b in tight if b.cost.combine == "max"]
+        self._chain = Chain(space, self._masks)
+        if self._chain.empty:
+            raise self._impossible(self._found(np.random.default_rng(0), self.contains)[1], "has")
         self._optimistic = self._programme(Rounding.DOWN, sampling=True)
         self._weights = np.concatenate([self._optimistic.totals(s) for s in self._chain.scenarios])
         self._cumulative = np.cumsum(self._weights)
@@ -118,7 +124,7 @@ class FeasibleSet:
     @cached_property
     def everything(self) -> float:
         """Distinct networks of the whole space."""
-        return Programme(self._chain, ()).total()
+        return Programme(Chain(self.space) if self._masks else self._chain, ()).total()
 
     @property
     def share(self) -> tuple[float, float]:
@@ -130,25 +136,22 @@ class FeasibleSet:
         """How a cost is distributed over the networks inside; its total is `count`.
 
         Counted in bins, off by about one: a 4096th of the range without a budget on another cost, a hundredth or two
-        with some. Exact for a listed set.
+        with some. Exact for a listed set, and for a maximum over the sites where no budget is on a sum.
         """
         if self._listed is not None:
             return Distribution.of(cost(self._listed))
+        if cost.combine == "max":
+            return self._of_maximum(cost)
         own, top = self._range(cost)
-        others = [limit for i, limit in enumerate(self._limits) if i != own]
-        fit = min(len(others), len(_METRIC_BINS) - 1)
-        bins = np.array([*[_OTHER_BINS[fit]] * len(others), _METRIC_BINS[fit]])
-        too_much = self._chain.rows * float(bins.prod()) / (2.0 * _WORK)
-        bins = np.maximum(bins * min(1.0, too_much ** (-1 / len(bins))), _LEAST_BINS[-1]).astype(np.intp)
-        limits = [*others, Limit(cost.tables, top)]
-        axes = [Axis(self._chain, a, int(b), Rounding.NEAREST) for a, b in zip(limits, bins, strict=True)]
-        along = Programme(self._chain, axes).along_last()
+        axes, bins = self._coarse([limit for i, limit in enumerate(self._limits) if i != own])
+        last = Axis(self._chain, Limit(cost.tables, top), bins, Rounding.NEAREST)
+        along = Programme(self._chain, [*axes, last]).along_last()
         if not along[-1]:  # so little is left that rounding misses it
-            return Distribution.of(cost(self.draw(np.random.default_rng(0), 1024)))
+            return self._of_samples(cost)
         steps = np.concatenate([[0.0], np.arange(len(along)) + 0.5])
-        values = np.minimum(axes[-1].least + axes[-1].step * steps, top)
+        values = cost.in_unit(np.minimum(last.least + last.step * steps, top))
         cumulative = np.concatenate([[0.0], along]) * (self.count / along[-1])
-        return Distribution(cost.offset + cost.scale * values, cumulative, exact=False)
+        return Distribution(values, cumulative, exact=False, stepped=False)
 
     def histogram(self, cost: CostModel, bins: int | Sequence[float] | Floats = 20) -> Histogram:
         """Networks inside per interval of a cost: so many of equal width, or between given edges in its unit."""
@@ -247,6 +250,31 @@ class FeasibleSet:
         bins = int(np.clip(cells ** (1 / max(axes, 1)), _LEAST_BINS[fit], _MOST_BINS[fit]))
         return Programme(self._chain, [Axis(self._chain, a, bins, rounding) for a in self._limits], sampling=sampling)
 
+    def _of_maximum(self, cost: CostModel) -> Distribution:
+        """A maximum lies at one of the tables' values, so it is counted there instead of in bins."""
+        axes, most = self._coarse(self._limits)
+        every = np.unique(np.concatenate([cost.tables[tail.index][tail.rows] for tail in self._chain.tails]))
+        every = every[cost.in_unit(every) >= cost.minimum()[0]]
+        levels = every[np.linspace(0, len(every) - 1, min(len(every), most)).round().astype(np.intp)]
+        along = Programme(self._chain, axes, levels=Levels(cost.tables, levels)).along_last()
+        if not along[-1]:
+            return self._of_samples(cost)
+        taken = np.diff(along, prepend=0.0) > 0
+        values, cumulative = cost.in_unit(levels[taken]), along[taken] * (self.count / along[-1])
+        return Distribution(values, cumulative, exact=not axes and len(levels) == len(every), stepped=True)
+
+    def _of_samples(self, cost: CostModel) -> Distribution:
+        return Distribution.of(cost(self.draw(np.random.default_rng(0), _SAMPLED)))
+
+    def _coarse(self, limits: Sequence[Limit]) -> tuple[list[Axis], int]:
+        """Axes of other limits, and the bins there is room for on the axis of a distribution's cost."""
+        fit = min(len(limits), len(_METRIC_BINS) - 1)
+        bins = np.array([*[_OTHER_BINS[fit]] * len(limits), _METRIC_BINS[fit]])
+        too_much = self._chain.rows * float(bins.prod()) / (2.0 * _WORK)
+        bins = np.maximum(bins * min(1.0, too_much ** (-1 / len(bins))), _LEAST_BINS[-1]).astype(np.intp)
+        axes = [Axis(self._chain, a, int(b), Rounding.NEAREST) for a, b in zip(limits, bins[:-1], strict=True)]
+        return axes, int(bins[-1])
+
     def _range(self, cost: CostModel) -> tuple[int | None, float]:
         """(the limit that is on this very cost or None, an upper bound of Σ tables inside)."""
         for i, limit in enumerate(self._limits):
@@ -262,7 +290,8 @@ class FeasibleSet:
         self, rng: np.random.Generator, wanted: Callable[[Encodings], NDArray[np.bool_]]
     ) -> tuple[Encodings, Encoding]:
         """What annealing finds: (wanted rows, the row of the smallest violation met)."""
-        x = self.propose(rng, _CHAINS) if self.at_most else self.space.sample(rng, _CHAINS)
+        possible = not self._chain.empty and self.at_most
+        x = self.propose(rng, _CHAINS) if possible else self.space.sample(rng, _CHAINS)
         return descend(self.space, x, self.violation, wanted, rng)
 
     def _check(self) -> None:
@@ -292,4 +321,9 @@ class FeasibleSet:
 
 
 def _limit(budget: Budget) -> Limit:
-    return Limit(budget.cost.tables, (budget.limit - budget.cost.offset) / budget.cost.scale)
+    return Limit(budget.cost.tables, budget.cost.of_tables(budget.limit))
+
+
+def _mask(budget: Budget) -> Mask:
+    """The rows of each site that keep a limit on a maximum."""
+    return [budget.cost.in_unit(table) <= budget.limit for table in budget.cost.tables]

@@ -9,6 +9,7 @@ from pathlib import Path
 from nas.errors import InvalidSpace, UnknownPlugin
 from nas.graph import Shape
 from nas.space import SearchSpace
+from nas.spaces.families import mobilenet_v2, shufflenet_v2
 from nas.spaces.presets import light_nas, mobilenetv2_small, nas_bench_macro
 from nas.spaces.spec import load_space
 
@@ -18,6 +19,8 @@ PRESETS: dict[str, tuple[SpaceFactory, int, int]] = {
     "light-nas": (light_nas, 224, 1000),
     "mobilenetv2-small": (mobilenetv2_small, 32, 10),
     "nas-bench-macro": (nas_bench_macro, 32, 10),
+    "mobilenetv2": (mobilenet_v2, 224, 1000),
+    "shufflenetv2": (shufflenet_v2, 224, 1000),
 }
 
 

@@ -41,6 +41,7 @@ class _Chain:
     Attributes:
         tries: (genes,) how often each gene was mutated lately; a mutation of several genes is shared among them.
         accepted: the network whose mutants are proposed; None before the first is accepted.
+        number: of the trial that had it.
         reward: of `accepted`.
         best: highest reward since the last restart.
         stale: trials told since `best` rose.
@@ -49,16 +50,17 @@ class _Chain:
 
     tries: NDArray[np.float64]
     accepted: Encoding | None = None
+    number: int | None = None
     reward: float = -math.inf
     best: float = -math.inf
     stale: int = 0
     temperature: float | None = None
 
-    def accept(self, row: Encoding, reward: float) -> None:
-        self.accepted, self.reward = row, reward
+    def accept(self, number: int, row: Encoding, reward: float) -> None:
+        self.number, self.accepted, self.reward = number, row, reward
 
-    def restart(self, row: Encoding, reward: float) -> None:
-        self.accept(row, reward)
+    def restart(self, number: int, row: Encoding, reward: float) -> None:
+        self.accept(number, row, reward)
         self.best, self.stale = reward, 0
 
 
@@ -115,6 +117,7 @@ class Annealing(Strategy):
         self._most = chains
         self._chains = [self._new_chain()]
         self._chain_of: dict[int, _Chain] = {}  # of trials asked and not told
+        self._attrs: dict[int, Mapping[str, Any]] = {}  # of the same
         self._elite: list[tuple[float, int, Encoding]] = []  # (reward, -number, row), best first
 
     def ask(self, number: int) -> Encoding:
@@ -135,16 +138,17 @@ class Annealing(Strategy):
     def tell(self, trial: Trial) -> None:
         """The trial's chain accepts its network or keeps the last accepted one, and restarts when it is stuck."""
         chain = self._chain_of.pop(trial.number, self._chains[0])
+        self._attrs.pop(trial.number, None)
         random = rng(self.seed, trial.number, Role.ACCEPT)
         luck = random.random()
         chain.stale += 1
         if trial.state is TrialState.COMPLETE and trial.reward is not None:
             self._learn(trial, trial.reward)
-            chain.temperature = max(self._t0() * self._cooling(trial.number), _SMALLEST)
+            chain.temperature = self._temperature(trial.number)
             loss = chain.reward - trial.reward
             warm = trial.number < self._warm_up
             if loss <= 0 or (not warm and luck < math.exp(-loss / chain.temperature)):
-                chain.accept(self.candidates.space.row(trial.encoding), trial.reward)
+                chain.accept(trial.number, self.candidates.space.row(trial.encoding), trial.reward)
             if trial.reward > chain.best:
                 chain.best, chain.stale = trial.reward, 0
         if trial.number < self._warm_up or not self._elite:
@@ -152,13 +156,25 @@ class Annealing(Strategy):
         if len(self._chains) < min(self._most, 1 + (trial.number + 1 - self._warm_up) // _OPENING):
             self._chains.append(chain := self._new_chain())
         if chain.accepted is None or chain.stale >= _PATIENCE:
-            reward, _, row = self._elite[random.integers(len(self._elite))]
-            chain.restart(row, reward)
+            reward, negative, row = self._elite[random.integers(len(self._elite))]
+            chain.restart(-negative, row, reward)
 
     def restore(self, trial: Trial) -> None:
         """The trial's network is not proposed again, and belongs to the chain it was asked for."""
         self._assign(trial.number)
+        self._attrs[trial.number] = trial.attrs  # also of one that is retried: what was so when it was proposed
         self._proposed(trial.number, self.candidates.space.row(trial.encoding))
+
+    def attrs(self, number: int) -> Mapping[str, Any]:
+        """How a trial still in flight was proposed.
+
+        `chain` is the index of its chain; `temperature` the chain's then, None in the warm-up and before two rewards
+        are known; `base` the number of the trial whose network the chain held, None in the warm-up. So trial m of a
+        chain was accepted if a later trial of that chain has base m: by the rule if the chain's next proposal after m
+        was told has it, else at a restart. Of a chain that restarts right after accepting, no trial shows it. While
+        T0 is calibrated, the temperature of the decision may differ a little.
+        """
+        return self._attrs[number]
 
     def learn(self, trials: Sequence[Trial]) -> None:
         """Start at the best complete one of these trials inside the budgets, unless `start` was given."""
@@ -195,8 +211,14 @@ class Annealing(Strategy):
 
     def _assign(self, number: int) -> _Chain:
         """The chain trial `number` belongs to: those open by now take turns."""
-        chain = self._chains[number % len(self._chains)]
-        self._chain_of[number] = chain
+        index = number % len(self._chains)
+        chain = self._chain_of[number] = self._chains[index]
+        warm = number < self._warm_up
+        self._attrs[number] = {
+            "temperature": None if warm or not self._calibrated else self._temperature(number),
+            "chain": index,
+            "base": None if warm else chain.number,
+        }
         return chain
 
     def _proposed(self, number: int, row: Encoding) -> None:
@@ -228,6 +250,13 @@ class Annealing(Strategy):
     def _cooling(self, number: int) -> float:
         """θ^k of trial `number`."""
         return float(self.theta ** max(0, number - self._warm_up))
+
+    def _temperature(self, number: int) -> float:
+        return max(self._t0() * self._cooling(number), _SMALLEST)
+
+    @property
+    def _calibrated(self) -> bool:
+        return self._given_t0 is not None or len(self._first_rewards) > 1
 
     def _t0(self) -> float:
         if self._given_t0 is not None:

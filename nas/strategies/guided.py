@@ -22,6 +22,7 @@ from nas.surrogate.chains import Visited, anneal
 from nas.surrogate.features import Described, Features
 from nas.surrogate.process import Draws, Posterior, fit_variances
 from nas.surrogate.targets import Targets, Told, memorable
+from nas.surrogate.threads import one_thread
 from nas.trial import Trial
 
 Floats = NDArray[np.float64]
@@ -131,7 +132,8 @@ class Guided(Strategy):
         if len(self._told) < self.startup:
             row, beliefs = self.candidates.sample(random), None
         else:
-            row, beliefs = self._propose(random)
+            with one_thread():
+                row, beliefs = self._propose(random)
         self._note(number, row, {} if beliefs is None else asdict(beliefs))
         return row
 
@@ -161,7 +163,8 @@ class Guided(Strategy):
         """What the surrogate says; None before it has enough trials."""
         if len(self._told) < self.startup:
             return None
-        return self._look(rng(self.seed, number, Role.PROPOSE)).beliefs(self.features)
+        with one_thread():
+            return self._look(rng(self.seed, number, Role.PROPOSE)).beliefs(self.features)
 
     # Parts -----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ def test_any_machine_has_a_board_name(host: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # it profiles, trains and measures twice
 def test_the_demo_goes_all_the_way_and_reuses_its_table(environment: dict[str, str], tmp_path: Path) -> None:
     def demo() -> dict[str, object]:
         command = [*NAS, "demo", "--json", "--trials", "3", "--epochs", "1", "--to", str(tmp_path / "out")]

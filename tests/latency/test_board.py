@@ -36,6 +36,7 @@ def test_addresses(text: str, expected: Address) -> None:
     [
         "", " pi", "pi:", "pi:0", "pi:65536", "pi:ssh", "pi:٢٢", "[::1", "[::1]22", "[pi]:22", "1:2:3", "@pi", "ssh://pi",
         "-oProxyCommand=x", "a b", "pi/x", "-x@pi", "pi\n", "pi..:22x", "us er@pi", "pi-",
+        "fe80::1%eth0;reboot", "[fe80::1%$(x)]:22", "fe80::1%a\nb", "fe80::1%",
     ],
 )  # fmt: skip
 def test_malformed_addresses_are_one_line_with_the_form(text: str) -> None:

@@ -80,7 +80,10 @@ def test_where_strides_are_searched_every_op_is_covered_too() -> None:
     assert keys_of(cover.graphs(space)) >= keys_of_space(space)
 
 
-@pytest.mark.parametrize(("name", "most"), [("nas-bench-macro", 4), ("mobilenetv2-small", 50), ("light-nas", 225)])
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("nas-bench-macro", 4), ("mobilenetv2-small", 50), pytest.param("light-nas", 225, marks=pytest.mark.slow)],
+)
 def test_the_shipped_spaces_need_few_networks(name: str, most: int) -> None:
     space = build_space(name)
     cover = cover_space(space, ENGINE)

@@ -25,7 +25,8 @@ from latency.deploy import clean, deploy, this_python
 from latency.errors import BoardBusy, BoardUnfit, LatencyError
 from latency.fakes import FakeTransport
 from latency.probe import BoardFacts, BoardPython, parse_probe, probe
-from latency.transport import Completed, LocalTransport, connect
+from latency.reach import connect
+from latency.transport import Completed, LocalTransport
 
 NCNN = importlib.metadata.version("ncnn")
 

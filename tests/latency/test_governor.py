@@ -36,7 +36,9 @@ DROP = (
 class Run:
     """A runner process on a recorded board."""
 
-    def __init__(self, file: Path, root: Path, lock: Path, *, unprivileged: bool = False, board_lock: str = "") -> None:
+    def __init__(
+        self, file: Path, root: Path, lock: Path, *, unprivileged: bool = False, board_lock: str = "", path: str = ""
+    ) -> None:
         self.lock, self.board_lock = lock, board_lock
         # Root ignores the modes of files, so somebody else has to run it.
         start = ["-c", DROP] if unprivileged and os.geteuid() == 0 else []
@@ -45,7 +47,7 @@ class Run:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LIGHTNAS_SYSROOT": str(root)},
+            env={**os.environ, "LIGHTNAS_SYSROOT": str(root), **({"PATH": path} if path else {})},
             cwd="/",
             text=True,
         )
@@ -69,7 +71,7 @@ class Run:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert stream
             try:
@@ -114,7 +116,7 @@ def governor_file(root: Path, core: int = CORE) -> Path:
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
     """Waits for what the guard, a process that nobody here is the parent of, is about to do."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, f"still waiting for: {what}"
         time.sleep(0.01)
@@ -155,22 +157,38 @@ def test_it_is_given_back_however_the_runner_ends(root: Path, start: Start, end:
     else:
         assert run.hello()["governor"] == {"set": True, "was": ["ondemand"], "why_not": None}
         run.process.kill()
-    run.process.wait(20)
+    run.process.wait(60)
     eventually(lambda: governors(root) == before, "the old governors")
     eventually(lambda: gone(guard), "the guard's end")
 
 
-def test_the_guard_outlives_signals_to_the_runners_group(root: Path, start: Start) -> None:
+def test_the_guard_outlives_signals_to_the_runners_group(root: Path, start: Start, tmp_path: Path) -> None:
     before = governors(root)
-    run = start(root)
+    shell = tmp_path / "slow" / "sh"  # as where the guard has to wait for a core
+    shell.parent.mkdir()
+    shell.write_text('#!/bin/sh\nsleep 0.5\nexec /bin/sh "$@"\n')
+    shell.chmod(0o755)
+    run = start(root, path=f"{shell.parent}:{os.environ['PATH']}")
     run.hello()
     (guard,) = run.guards()
     assert os.getpgid(guard) != os.getpgid(run.process.pid)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         os.kill(guard, number)
     assert governors(root) != before
+    assert not gone(guard)
     run.process.kill()
     eventually(lambda: governors(root) == before, "the old governors")
+
+
+def test_without_a_guard_nothing_is_set(root: Path, start: Start, tmp_path: Path) -> None:
+    before = governors(root)
+    shell = tmp_path / "broken" / "sh"
+    shell.parent.mkdir()
+    shell.write_text("#!/bin/sh\nexit 1\n")
+    shell.chmod(0o755)
+    told = start(root, path=f"{shell.parent}:{os.environ['PATH']}").hello()["governor"]
+    assert (told["set"], told["why_not"]) == (False, "the shell that would give it back does not start")
+    assert governors(root) == before
 
 
 def test_the_next_runner_never_meets_the_setting_of_one_that_was_killed(root: Path, start: Start) -> None:
@@ -179,7 +197,7 @@ def test_the_next_runner_never_meets_the_setting_of_one_that_was_killed(root: Pa
     (guard,) = run.guards()
     os.kill(guard, signal.SIGSTOP)  # the slowest guard there may be
     run.process.kill()
-    run.process.wait(20)
+    run.process.wait(60)
     assert governors(root)[governor_file(root).parent.name] == "performance"
     threading.Timer(0.3, os.kill, (guard, signal.SIGCONT)).start()
     assert following.hello()["governor"]["was"] == ["ondemand"]
@@ -318,11 +336,11 @@ def test_two_accounts_share_the_boards_lock(root: Path, start: Start, open_folde
     assert f"runner pid {first.process.pid} " in refused["message"]  # the board's lock was not the third one's
     for run in (third, first):
         run.process.kill()
-        run.process.wait(20)
+        run.process.wait(60)
     assert second.hello()["ok"]  # another account's file, in a folder like /tmp
     assert second.process.stdin
     second.process.stdin.close()
-    second.process.wait(20)
+    second.process.wait(60)
     assert lock.read_text() == ""
 
 

@@ -22,7 +22,8 @@ from latency.health import Core, Health, advise, check, format_list, parse, reco
 from latency.health.clusters import clusters_of, parse_list
 from latency.health.script import SCRIPT
 from latency.probe import ask
-from latency.transport import LocalTransport, connect
+from latency.reach import connect
+from latency.transport import LocalTransport
 
 ALL = ("rpi3", "rpi4", "rpi4-32bit", "rpi5", "rk3588", "odroid-n2", "jetson-nano", "jetson-orin", "imx8mm", "container")
 Examine = Callable[..., Health]

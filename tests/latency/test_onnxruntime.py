@@ -149,11 +149,20 @@ for line in sys.stdin:
         options.enable_profiling, options.profile_file_prefix = True, folder + "/p"
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         told = session.get_inputs()[0]
-        session.run(None, {told.name: np.zeros(told.shape, np.float32)})
+        for _ in range(5):
+            session.run(None, {told.name: np.zeros(told.shape, np.float32)})
         with open(session.end_profiling()) as file:
-            print(json.dumps([e for e in json.load(file) if e["cat"] == "Node" and e["name"].endswith("_kernel_time")]))
+            found = [e for e in json.load(file) if e["cat"] == "Node" and e["name"].endswith("_kernel_time")]
+        runs = [found[i : i + len(found) // 5] for i in range(0, len(found), len(found) // 5)]
+        for same in zip(*runs):
+            assert len({e["name"] for e in same}) == 1
+            same[0]["dur"] = min(e["dur"] for e in same)
+        print(json.dumps(runs[0]))
 """
-"""Prints the kernels that onnxruntime runs for each model on standard input: the truth to hold the keys against."""
+"""Prints the kernels that onnxruntime runs for each model on standard input: the truth to hold the keys against.
+
+Each with its shortest time of five: another program's turn may be longer than all the kernels together.
+"""
 
 NETWORKS = [adding(), squeezing(), shuffling(), *(light(seed) for seed in range(6))]
 
@@ -194,7 +203,7 @@ def test_on_an_arm_board(qemu_board: Any, tmp_path: Path, monkeypatch: pytest.Mo
         deployed = deploy(link, "onnxruntime")
         assert deployed.pythonpath
         argv = ["env", f"PYTHONPATH={deployed.pythonpath}", deployed.python, "-c", PROFILE]
-        done = link.run(argv, timeout_s=300, input="".join(f"{m.model}\n" for m in models).encode())
+        done = link.run(argv, timeout_s=500, input="".join(f"{m.model}\n" for m in models).encode())
         assert done.exit_status == 0, done.stderr.decode()
         check_kernels(models, done.stdout.decode())
         with RunnerSession(link, deployed, board, ENGINE) as session:

@@ -55,7 +55,7 @@ class Talk:
     def close(self) -> int:
         assert self.process.stdin
         self.process.stdin.close()
-        status = self.process.wait(20)
+        status = self.process.wait(60)
         for stream in (self.process.stdout, self.process.stderr):
             assert stream
             stream.close()
@@ -140,7 +140,7 @@ def test_the_lock_names_its_holder_and_goes_with_it(talk: Talk, runner_file: Pat
     assert "ada on host one" in refused["message"]
     assert str(talk.process.pid) in refused["message"]
     talk.process.send_signal(signal.SIGKILL)
-    talk.process.wait(20)
+    talk.process.wait(60)
     assert other.hello()["ok"]
     assert other.close() == 0
 
@@ -150,7 +150,7 @@ def test_ends_on_sigterm_but_not_on_ctrl_c(talk: Talk, number: signal.Signals) -
     talk.hello()
     talk.process.send_signal(number)
     if number is signal.SIGTERM:
-        assert talk.process.wait(20) == -signal.SIGTERM
+        assert talk.process.wait(60) == -signal.SIGTERM
     else:
         assert talk.ask(do="state")["ok"]
         assert talk.close() == 0

@@ -120,11 +120,11 @@ def test_state_and_facts_are_plain_json(state: State, recorded: Any) -> None:
 def test_this_machine_counts_its_own_work() -> None:
     cores = sorted(os.sched_getaffinity(0))
     before = read_state(cores)["work"]
-    while sum(os.times()[:2]) < before["own_s"] + 0.1:
+    while sum(os.times()[:4]) < before["own_s"] + 1.1:  # with the children that have ended
         pass
     after = read_state(cores)["work"]
-    assert after["own_s"] - before["own_s"] >= 0.1
-    assert after["used_s"] - before["used_s"] >= 0.05  # the kernel may count in ticks
+    assert after["own_s"] - before["own_s"] >= 1.0
+    assert after["used_s"] - before["used_s"] >= 0.5  # the kernel may count in ticks
     assert after["clock_s"] > before["clock_s"]
 
 

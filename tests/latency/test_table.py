@@ -15,7 +15,7 @@ from latency.terms import Terms
 
 IDENTITY = Identity("pi4", "Raspberry Pi 4", "aarch64", "ncnn", "1.0", "fp32", 1, (0, 1), "performance")
 ENTRIES = st.dictionaries(
-    st.text(min_size=1, max_size=12),
+    st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12),
     st.builds(
         Entry,
         ms=st.floats(0, 1e6, allow_subnormal=False),
@@ -80,6 +80,20 @@ Damage = Callable[[dict[str, Any]], Any]
         (lambda d: {**d, "calibration": {**d["calibration"], "terms": {"conv": 1}}}, "terms must be"),
         (lambda d: {**d, "calibration": {**d["calibration"], "residuals": ["x"]}}, "residual"),
         (lambda d: {**d, "provenance": {**d["provenance"], "spaces": [3]}}, "damaged"),
+        # What could be read but neither stored nor computed with.
+        (lambda d: {**d, "entries": {"a": [1e300, 0.1, 3, 0]}}, "a ms .* at most"),
+        (lambda d: {**d, "entries": {"a": [1.0, 0.1, 2**31, 0]}}, "a samples"),
+        (lambda d: {**d, "entries": {"a" * 2000: [1.0, 0.1, 3, 0]}}, "too long"),
+        (lambda d: {**d, "entries": {"a\0": [1.0, 0.1, 3, 0]}}, "control characters"),
+        (lambda d: {**d, "calibration": {**d["calibration"], "residuals": [800.0]}}, "residual"),
+        (lambda d: {**d, "identity": {**d["identity"], "board": "<script>"}}, "board is"),
+        (lambda d: {**d, "identity": {**d["identity"], "model": "\ud800"}}, "control characters"),
+        (lambda d: {**d, "provenance": {**d["provenance"], "facts": {"x": 10**400}}}, "beyond all reason"),
+        (lambda d: json.dumps({**d, "provenance": {**d["provenance"], "facts": {"x": float("nan")}}}), "beyond all"),
+        (
+            lambda d: {**d, "provenance": {**d["provenance"], "facts": {"x": json.loads("[" * 60 + "]" * 60)}}},
+            "too deep",
+        ),
     ],
 )
 def test_a_damaged_or_foreign_file_is_one_clear_line(damage: Damage, message: str) -> None:

@@ -77,7 +77,7 @@ def test_a_child_that_cannot_build_its_evaluator_ends_the_search(tmp_path: Path)
     executor.submit(task(tmp_path))
     try:
         with pytest.raises(SearchError, match="no evaluator 'nothing'"):
-            executor.wait(60.0)
+            executor.wait(300.0)
     finally:
         executor.close()
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from nas.feasible import FeasibleSet, sets
 from nas.feasible.bounds import least_inside
 from nas.feasible.chain import Chain
 from nas.feasible.programme import Axis, Limit, Programme, Rounding
-from nas.objective import Budget
+from nas.memory import peak_memory_model
+from nas.objective import GRAPH_COSTS, Budget
 from nas.space import Encodings, SearchSpace
 from nas.spaces import build_space
 from nas.spaces.staged import Head, Stage, Stem, staged_space
@@ -75,18 +76,18 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
     )
 
 
-def made_up(space: SearchSpace, seed: int) -> CostModel:
+def made_up(space: SearchSpace, seed: int, combine: Literal["sum", "max"] = "sum") -> CostModel:
     """Milliseconds out of nothing: no whole numbers, an offset and a scale."""
     rng = np.random.default_rng(seed)
     tables = []
     for site in space.compiled.sites:  # equal networks cost the same
         same = np.arange(site.rows) // site.choices * site.choices + site.canonical
         tables.append(rng.lognormal(size=site.rows)[same])
-    return CostModel(space, tables, unit="ms", offset=0.3, scale=1.7)
+    return CostModel(space, tables, unit="ms", offset=0.3, scale=1.7, combine=combine)
 
 
 def cost_of(space: SearchSpace, metric: str) -> CostModel:
-    return {"flops": flops_model, "params": params_model, "latency_ms": lambda s: made_up(s, 0)}[metric](space)
+    return made_up(space, 0) if metric == "latency_ms" else GRAPH_COSTS[metric](space)
 
 
 def at(cost: CostModel, share: float) -> float:
@@ -116,7 +117,7 @@ def as_set(rows: Encodings) -> set[bytes]:
 
 
 SHARES = st.lists(st.sampled_from([0.001, 0.02, 0.1, 0.3, 0.7, 1.0]), min_size=0, max_size=3)
-METRICS = ("flops", "latency_ms", "params")
+METRICS = ("flops", "latency_ms", "params", "model_mb", "peak_memory_mb")
 
 
 # Random spaces, one to three budgets, against brute force -----------------------------------------------------------
@@ -147,6 +148,88 @@ def test_refusal_walk_and_counts_agree_with_brute_force(
         assert feasible.share == (low / feasible.everything, high / feasible.everything)
         assert not listed or low == high
         assert as_set(feasible.draw(np.random.default_rng(0), 40)) <= as_set(wanted)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.one_of(spaces(), st.sampled_from(SPACES)),
+    st.lists(st.floats(0.0, 1.0), min_size=1, max_size=3),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_budgets_on_maxima_are_exact_without_a_list(
+    space: SearchSpace, shares: list[float], summed: bool, seed: int
+) -> None:
+    maxima = [made_up(space, seed + i, "max") for i in range(len(shares))]
+    if len(maxima) < 3:
+        maxima[-1] = peak_memory_model(space)
+    budgets = [Budget("peak_memory_mb", at(cost, share), cost) for cost, share in zip(maxima, shares, strict=True)]
+    if summed:
+        budgets[0] = budget(space, shares[0], "latency_ms")
+    wanted = networks(space, budgets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sets, "_LISTED", -1)
+        if not len(wanted):
+            with pytest.raises(ImpossibleBudget):
+                FeasibleSet(space, budgets)
+            return
+        feasible = FeasibleSet(space, budgets)
+        assert as_set(np.concatenate(list(feasible.rows()))) == as_set(wanted)
+        assert as_set(feasible.draw(np.random.default_rng(0), 40)) <= as_set(wanted)
+        low, high = feasible.bracket
+        assert low <= len(wanted) <= high
+        assert feasible.everything == len(every_network(space))
+        for cost in (made_up(space, seed + 9, "max"), *maxima):
+            found, truth = feasible.distribution(cost), cost(wanted)
+            assert found.total == pytest.approx(feasible.count)
+            if not summed:
+                assert low == high == len(wanted)
+                assert found.exact
+                assert found.at_most(truth).tolist() == [(truth <= v).sum() for v in truth]
+                assert found.quantile(1.0) == truth.max()
+            assert set(found.values) <= set(cost.in_unit(np.concatenate(cost.tables)))
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_a_maximum_is_uniform_inside_and_its_steps_are_steps(summed: bool, counted: bool) -> None:
+    peak = peak_memory_model(STRIDED)
+    limit = float(np.quantile(peak(every_network(STRIDED)), 0.4, method="lower"))
+    budgets = [Budget("peak_memory_mb", limit, peak)] + [budget(STRIDED, 0.5)] * summed
+    wanted, feasible = networks(STRIDED, budgets), FeasibleSet(STRIDED, budgets)
+    assert 20 < len(wanted) < 0.6 * len(every_network(STRIDED))
+    rows, times = np.unique(feasible.draw(np.random.default_rng(0), 40 * len(wanted)), axis=0, return_counts=True)
+    assert as_set(rows) == as_set(wanted)
+    assert ((times - 40) ** 2 / 40).sum() < len(wanted) + 6 * np.sqrt(2 * len(wanted))
+    truth = peak(wanted)
+    levels = np.unique(truth)
+    found = feasible.distribution(peak)
+    between = (levels[1:] + levels[:-1]) / 2
+    assert found.at_most(between) == pytest.approx(found.at_most(levels[:-1]))
+    near = found.at_most(levels) / found.total
+    assert near == pytest.approx([(truth <= v).mean() for v in levels], abs=0.05 if summed and counted else 1e-9)
+
+
+def test_the_exact_minimum_of_a_maximum_is_possible_and_less_is_not(small: SearchSpace) -> None:
+    cost = peak_memory_model(small)
+    least = cost.minimum()[0]
+    inside = FeasibleSet(small, [Budget("peak_memory_mb", least, cost)])
+    low, high = inside.bracket
+    assert low == high > 1
+    assert (cost(inside.draw(np.random.default_rng(0), 50)) == least).all()
+    with pytest.raises(ImpossibleBudget, match=r"smallest achievable is 0\.032768 MB") as raised:
+        FeasibleSet(small, [Budget("peak_memory_mb", least * 0.999, cost)])
+    assert raised.value.smallest == {"peak_memory_mb": least}
+
+
+def test_a_peak_takes_no_bins_from_the_other_budgets(light_nas: SearchSpace) -> None:
+    peak = peak_memory_model(light_nas)
+    alone, flops = Budget("peak_memory_mb", 5.0, peak), budget(light_nas, 0.05)
+    x = light_nas.sample(np.random.default_rng(0), 20_000)
+    low, high = FeasibleSet(light_nas, [alone]).share
+    assert low == high == pytest.approx(alone.allows(x).mean(), abs=0.01)
+    both = FeasibleSet(light_nas, [alone, flops])
+    assert both.bracket[1] < 1.02 * both.bracket[0]
+    assert both.contains(both.propose(np.random.default_rng(0), 500)).mean() > 0.95
 
 
 @settings(deadline=None, max_examples=40)

@@ -123,3 +123,31 @@ def test_the_seed_decides_the_weights_and_nothing_else_does() -> None:
     assert torch.equal(one, Network(g, seed=5).state_dict()["stem.weight"])
     assert not torch.equal(one, Network(g, seed=6).state_dict()["stem.weight"])
     assert float(one.std()) == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.05)
+
+
+@settings(max_examples=20, deadline=None)
+@given(graphs())
+def test_activations_are_what_the_network_computes_op_by_op(graph: Graph) -> None:
+    network = Network(graph).eval()
+    x = torch.randn(2, *graph.input.shape)
+    told = network.activations(x)
+    assert list(told) == [node.path for node in graph.nodes]
+    for node in graph.nodes:
+        channels = sum(c for c, _, _ in node.op.outputs)
+        assert told[node.path].shape == (2, channels, *node.op.outputs[0][1:])
+    with torch.inference_mode():
+        logits = network(x)
+    assert np.allclose(told[graph.nodes[-1].path].reshape(2, -1), logits, atol=1e-5)
+    again = network.activations(x, told)
+    assert all(np.array_equal(again[path], value) for path, value in told.items())
+
+
+def test_an_error_in_given_activations_stays_with_its_op() -> None:
+    network = _chain("a", "b", "c").eval()
+    x = torch.randn(1, 2, 4, 4)
+    right = network.activations(x)
+    wrong = {**right, "a": right["a"] + 1}
+    told = network.activations(x, wrong)
+    assert np.array_equal(told["a"], right["a"])  # what the op makes of its input
+    assert not np.allclose(told["b"], right["b"])  # fed with the wrong one
+    assert np.array_equal(told["c"], right["c"])

@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from nas.cost import flops_model, params_model
+from nas.cost import CostModel, flops_model, params_model
 from nas.errors import ImpossibleBudget
-from nas.objective import Budget, HardReward, SoftReward, inside
+from nas.objective import GRAPH_COSTS, METRICS, Budget, HardReward, SoftReward, inside
 from nas.space import SearchSpace
+from nas.spaces import build_space
 
 
 def test_a_budget_allows_its_own_limit(macro: SearchSpace) -> None:
@@ -36,11 +37,27 @@ def test_an_impossible_budget_tells_the_smallest_achievable_value(macro: SearchS
     cost = flops_model(macro)
     least = cost.minimum()[0]
     Budget("flops", least, cost).check_possible()
-    with pytest.raises(
-        ImpossibleBudget, match=re.escape(f"smallest achievable is {least:.6g} multiply-adds")
-    ) as raised:
+    with pytest.raises(ImpossibleBudget, match=r"smallest achievable is \S+ multiply-adds") as raised:
         Budget("flops", least * 0.99, cost).check_possible()
     assert raised.value.smallest == {"flops": least}
+
+
+@pytest.mark.parametrize("least", [3.21126401, 0.0327680000001, 300_774_272.0, 1.5, 9.999999, 1e-7 / 3])
+def test_the_value_told_is_possible_when_it_is_given(macro: SearchSpace, least: float) -> None:
+    cost = CostModel(macro, [np.full(s.rows, least) for s in macro.compiled.sites], unit="MB", combine="max")
+    assert cost.minimum()[0] == cost.maximum()[0] == least
+    with pytest.raises(ImpossibleBudget) as raised:
+        Budget("peak_memory_mb", least * 0.9, cost).check_possible()
+    found = re.search(r"smallest achievable is (\S+) MB", str(raised.value))
+    assert found is not None
+    assert float(found[1]) == pytest.approx(least, rel=2e-5)
+    Budget("peak_memory_mb", float(found[1]), cost).check_possible()
+
+
+def test_every_metric_but_latency_follows_from_the_networks() -> None:
+    assert set(GRAPH_COSTS) == set(METRICS) - {"latency_ms"}
+    space = build_space("mobilenetv2")
+    assert {metric: build(space).unit for metric, build in GRAPH_COSTS.items()} == {m: METRICS[m] for m in GRAPH_COSTS}
 
 
 def test_rewards() -> None:

@@ -1,7 +1,8 @@
-"""A search to be killed: `python toy_search.py FOLDER STRATEGY PARALLEL TRIALS RUNGS`. Prints "done" at its end.
+"""A search to be killed: `python toy_search.py FOLDER STRATEGY PARALLEL TRIALS RUNGS [SECONDS]`; prints "done" at last.
 
 Its evaluator `toy` is registered by a made-up third-party package (see `toy_package` in test_search.py), runs in
-processes of its own, and resumes from a checkpoint of three steps. RUNGS are joined by commas, - for none.
+processes of its own, and resumes from a checkpoint of three steps. RUNGS are joined by commas, - for none; SECONDS are
+those of a step, more or less.
 """
 
 from __future__ import annotations
@@ -126,5 +127,6 @@ def build_search(folder: Path, strategy: str, parallel: int, trials: int, **sett
 if __name__ == "__main__":
     steps = tuple(int(step) for step in sys.argv[5].split(",") if step != "-")
     rungs = Rungs(steps, eta=2.0)
-    build_search(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), rungs=rungs).run()
+    options = {"seconds": float(sys.argv[6])} if len(sys.argv) > 6 else {}
+    build_search(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), rungs=rungs, options=options).run()
     print("done")

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Final, Self
 
 SCRIPTS: Final = Path(__file__).resolve().parent
-sys.path.insert(0, str(SCRIPTS))
-from loopback import free_port, host_entry  # noqa: E402 - a file beside this one, no package
+sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parent / "support")]
+from local import free_port  # noqa: E402 - files of these folders, no packages
+from loopback import host_entry  # noqa: E402
 
 
 def images() -> Path:

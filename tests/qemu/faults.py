@@ -134,5 +134,5 @@ def _runs(pid: int) -> bool:
     """Whether the process is there and no zombie: that has no command line."""
     try:
         return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False

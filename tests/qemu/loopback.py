@@ -7,16 +7,13 @@ import dataclasses
 import os
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from local import free_port
 
 
 def keygen(path: Path, passphrase: str = "", kind: str = "ed25519") -> Path:
@@ -40,7 +37,7 @@ def host_entry(alias: str, port: int, user: str, key: Path, known_hosts: Path, *
 def children(pid: int) -> list[int]:
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 
@@ -75,7 +72,7 @@ class SshServer:
                 os.kill(pid, signal.SIGCONT)
                 os.kill(pid, signal.SIGTERM)
         try:
-            self.process.wait(10)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -97,30 +94,33 @@ def start_sshd(program: str, folder: Path, *extra: str, sftp: bool = True, clien
         client_key: the only one it lets in; a new one by default.
 
     Raises:
-        RuntimeError: it does not listen within 20 s; says what it wrote to its log.
+        RuntimeError: it does not listen within 60 s; says what it wrote to its log.
     """
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     keygen(folder / "host_key")
     key = client_key or keygen(folder / "client_key")
-    port = free_port()
     (folder / "authorized_keys").write_text(Path(f"{key}.pub").read_text())
     lines = [
         *extra,  # sshd takes the first of each keyword
-        f"Port {port}", "ListenAddress 127.0.0.1", f"HostKey {folder}/host_key", "PidFile none",
+        "ListenAddress 127.0.0.1", f"HostKey {folder}/host_key", "PidFile none",
         f"AuthorizedKeysFile {folder}/authorized_keys", "StrictModes no", "UsePAM no", "PasswordAuthentication no",
         "KbdInteractiveAuthentication no", "PermitRootLogin yes", "MaxStartups 100",
     ]  # fmt: skip
     if sftp:
         lines.append("Subsystem sftp internal-sftp")
-    (folder / "sshd_config").write_text("\n".join(lines) + "\n")
-    log = folder / "log"
-    process = subprocess.Popen([program, "-D", "-f", str(folder / "sshd_config"), "-E", str(log)])
-    server = SshServer(folder, port, key, process)
-    deadline = time.monotonic() + 20
-    while not (log.exists() and "Server listening" in log.read_text()):
-        if time.monotonic() > deadline:
-            server.stop()
-            raise RuntimeError(f"sshd does not start: {log.read_text() if log.exists() else ''}")
-        time.sleep(0.02)
-    return server
+    log, deadline = folder / "log", time.monotonic() + 60
+    while time.monotonic() < deadline:
+        port = free_port()
+        (folder / "sshd_config").write_text("\n".join([*lines, f"Port {port}"]) + "\n")
+        log.unlink(missing_ok=True)
+        process = subprocess.Popen([program, "-D", "-f", str(folder / "sshd_config"), "-E", str(log)])
+        while process.poll() is None and time.monotonic() < deadline:
+            if log.exists() and "Server listening" in log.read_text():
+                return SshServer(folder, port, key, process)
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        if log.exists() and "Address already in use" not in log.read_text():
+            break  # another took the port in between: then another port will do
+    raise RuntimeError(f"sshd does not start: {log.read_text() if log.exists() else ''}")

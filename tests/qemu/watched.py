@@ -168,19 +168,21 @@ class Run:
         return {"visits_made": made, "visits_kept": kept, "runners": sum(w[0] == "runner" for _, w in events)}
 
     def left_behind(self) -> int:
-        """Processes of this machine that still belong to one of its sessions."""
-        return sum(
-            _session_of(path.name) in self.sids and (path / "cmdline").read_bytes() != b""
-            for path in Path("/proc").iterdir()
-            if path.name.isdigit()
-        )
+        """Processes of this machine that still belong to one of its sessions, and do not end within 10 s."""
+        deadline = time.monotonic() + 10
+        while found := sum(_runs_in(path, self.sids) for path in Path("/proc").iterdir() if path.name.isdigit()):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        return found
 
 
-def _session_of(pid: str) -> int:
+def _runs_in(process: Path, sids: Sequence[int]) -> bool:
+    """Whether a process belongs to one of the sessions and is no zombie: that has no command line."""
     try:
-        return os.getsid(int(pid))
-    except ProcessLookupError:
-        return -1
+        return os.getsid(int(process.name)) in sids and (process / "cmdline").read_bytes() != b""
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 if __name__ == "__main__":

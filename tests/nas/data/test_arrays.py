@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,60 @@ def test_an_npz_larger_than_the_memory(tmp_path: Path, monkeypatch: pytest.Monke
         open_data(spec)
 
 
+def _npy(shape: tuple[int, ...], descr: str, content: bytes = b"\0" * 100) -> bytes:
+    """A member whose header says what it likes."""
+    header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode()
+    return b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n" + content
+
+
+_Y = _npy((10,), "|u1", bytes([0, 1] * 5))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"x.npy": _npy((1 << 50,), "|u1"), "y.npy": _Y},
+        {"x.npy": _npy((1 << 62, 4), "|u1"), "y.npy": _Y},
+        {"x.npy": _npy((-5, 8, 8), "|u1"), "y.npy": _Y},
+        {"x.npy": _npy((10, 8, 8), "|u1"), "y.npy": _Y},
+        {"x.npy": b"no array", "y.npy": _Y},
+        {"x": b"no array", "y": _Y},
+        {"x.npy": _npy((10, 8, 8), "|u1", bytes(640)), "y": b"no array"},
+        {"x.npy": _npy((10, 8, 8), "|u1", bytes(640)), "y.npy": _npy((1 << 40,), "<U0", b"")},
+        {"x.npy": _npy((10, 8, 8), "|u1", bytes(640)), "y.npy": _npy((), "|u1")},
+        {"x.npy": _npy((), "|u1"), "y.npy": _Y},
+        {
+            "x.npy": _npy((10, 8, 8), "|u1", bytes(640)),
+            "y.npy": _Y,
+            "classes.npy": _npy((1 << 40,), "<U0", b""),
+        },
+        {"x.npy": _npy((10, 8, 8), "|u1", bytes(640)), "y.npy": _Y, "classes.npy": _npy((), "|u1")},
+    ],
+)
+def test_a_crafted_npz_is_told_in_one_line(tmp_path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(DataError) as told:
+        open_data(f"npz:{tmp_path / 'data.npz'}")
+    assert "\n" not in str(told.value)
+
+
+def test_an_npz_that_unpacks_to_too_much_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=np.zeros((1000, 32, 32), np.uint8), y=np.arange(1000) % 2)
+    monkeypatch.setattr("nas.data.arrays._MOST_BYTES", 1 << 19)
+    monkeypatch.setattr(np, "load", None)
+    assert path.stat().st_size < 1 << 16
+    with pytest.raises(DataError, match=r"unpacks to 0\.0 GiB, more than 0 GiB; use fewer"):
+        open_data(f"npz:{path}")
+
+
+def test_of_an_npz_only_what_is_needed_is_read(tmp_path: Path) -> None:
+    data = load_data(_npz(tmp_path, x=X, y=Y, notes=np.array([object()])))
+    assert data.classes == ("0", "1")
+
+
 def _cifar(folder: Path) -> Path:
     """A small CIFAR-10 in the official layout: Python 2's protocol, byte-string keys, a list of labels."""
     folder.mkdir()
@@ -134,3 +189,76 @@ def test_a_damaged_or_missing_cifar10_batch(tmp_path: Path) -> None:
     (folder / "test_batch").unlink()
     with pytest.raises(DataError, match="lacks test_batch; unpack"):
         open_data(f"cifar10:{folder}")
+
+
+class _Asks:
+    """Pickles as a call of something with arguments, and a state for what it gives."""
+
+    def __init__(self, *reduced: Any) -> None:
+        self.reduced = reduced
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.reduced
+
+
+_RECONSTRUCT = np.zeros(1).__reduce__()[0]
+_ROWS = bytes(2 * 3072)
+_U1 = _Asks(np.dtype, ("u1", False, True), (3, "|", None, None, None, -1, -1, 0))
+
+
+def _array(shape: Any = (2, 3072), kind: Any = _U1, fortran: Any = False, content: Any = _ROWS) -> _Asks:
+    return _Asks(_RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, shape, kind, fortran, content))
+
+
+# As the attack: a dtype of 8 bytes that hides an object, so that bytes of the file become an address.
+_FIELDS = {"a": (np.dtype("O"), 0)}
+_CRAFTED = [
+    _Asks(np.dtype, ("V8", False, True), (3, "|", None, ("a",), _FIELDS, 8, 1, 0)),
+    _Asks(np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 63)),
+    _Asks(np.dtype, ("i1", False, True), (3, "|", None, None, None, -1, -1, 0)),
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "labels"),
+    [
+        *((_array(kind=kind), [0, 1]) for kind in [*_CRAFTED, None, "u1", b"u1"]),
+        *(
+            (_array(shape), [0, 1])
+            for shape in [(1 << 44, 3072), (-1, 3072), (2, -3072), (2,), 2, (True, 3072), (0, 3072)]
+        ),
+        (_array(fortran=True), [0, 1]),
+        (_array(content=_ROWS[:-1]), [0, 1]),
+        (_array(content=[0] * len(_ROWS)), [0, 1]),
+        *((_array(), [_array((4,), kind, content=b"A" * 32)] * 2) for kind in _CRAFTED[:2]),
+        (_Asks(_RECONSTRUCT, (np.ndarray, (1 << 44,), b"b")), [0, 1]),
+        (_U1, [0, 1]),
+        (np.ndarray, [0, 1]),
+        *(
+            (_array(), labels)
+            for labels in [[0], [0, 10], [0, -1], [0, True], [0, 1.0], (0, 1), [0, "1"], None, np.arange(2)]
+        ),
+    ],
+)
+def test_a_crafted_cifar10_batch_is_refused(tmp_path: Path, data: Any, labels: Any) -> None:
+    folder = _cifar(tmp_path / "cifar")
+    (folder / "data_batch_2").write_bytes(pickle.dumps({b"data": data, b"labels": labels}, protocol=2))
+    with pytest.raises(DataError, match="data_batch_2 is no CIFAR-10 batch") as told:
+        open_data(f"cifar10:{folder}")
+    assert "\n" not in str(told.value)
+
+
+def test_cifar10_as_python_2_wrote_it(tmp_path: Path) -> None:
+    folder = _cifar(tmp_path / "cifar")
+    x = RNG.integers(0, 256, (2, 3072), dtype=np.uint8)
+    # Opcodes of the official files: byte strings as Python 2's str, NumPy's old names.
+    (folder / "test_batch").write_bytes(
+        b"\x80\x02}(U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K\x02M\x00\x0c\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xff"
+        b"J\xff\xff\xff\xffK\x00tb\x89T" + x.nbytes.to_bytes(4, "little") + x.tobytes() + b"tb"
+        b"U\x06labels](K\x03K\x07eu."
+    )
+    source = open_data(f"cifar10:{folder}")
+    test = source._given["test"]  # type: ignore[attr-defined]
+    assert np.array_equal(test.x.reshape(2, -1), x)
+    assert test.y.tolist() == [3, 7]

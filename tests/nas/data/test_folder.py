@@ -104,6 +104,16 @@ def test_the_middle_is_cut_out(tmp_path: Path) -> None:
     assert _one_of_each(tmp_path, Image.fromarray(wide), ".png")[:, :, 1:-1].min() > 200
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"
+
+
+def test_postscript_in_disguise_is_given_to_nobody(tmp_path: Path) -> None:
+    root = _fill(tmp_path / "pictures", {"blue": 5, "red": 5})
+    (root / "red" / "3.png").write_bytes(EPS)
+    with pytest.raises(DataError, match=r"red/3\.png: cannot be read as a picture \(cannot identify image file"):
+        open_data(f"folder:{root}").load((3, 8, 8), None)
+
+
 def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     root = _fill(tmp_path / "pictures", {"blue": 5, "red": 5})
     whole = (root / "red" / "3.png").read_bytes()

@@ -33,14 +33,14 @@ def _register(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
 
 
 def test_an_unknown_evaluator_lists_what_there_is() -> None:
-    with pytest.raises(UnknownPlugin, match="no evaluator 'psychic'; there are table, training"):
+    with pytest.raises(UnknownPlugin, match="no evaluator 'psychic'; there are remote, table, training"):
         build_evaluator("psychic")
 
 
 def test_a_third_party_registers_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "their_package", sys.modules[__name__])
     _register(monkeypatch, constant="their_package:Constant", broken="no_such_package:X", odd="pathlib:Path")
-    assert evaluator_names() == ["broken", "constant", "odd", "table", "training"]
+    assert evaluator_names() == ["broken", "constant", "odd", "remote", "table", "training"]
     evaluator = build_evaluator("constant", {"value": 0.25})
     assert isinstance(evaluator, Constant)
     assert evaluator.value == 0.25

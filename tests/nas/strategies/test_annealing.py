@@ -145,6 +145,65 @@ def test_chains_open_one_by_one_and_take_turns(small: SearchSpace) -> None:
     assert json.loads(json.dumps(strategy.state())) == strategy.state()
 
 
+def test_trials_tell_their_chain_its_temperature_and_what_it_held(small: SearchSpace) -> None:
+    strategy, rewards, made = Annealing(small, (), 5, chains=2, theta=0.99), default_rng(1), list[Trial]()
+    accepted, restarted = set(), set()
+    for k in range(120):
+        held = [(i, c["accepted"]) for i, c in enumerate(strategy.state()["chains"])]
+        row = strategy.ask(k)
+        attrs = strategy.attrs(k)
+        assert json.loads(json.dumps(attrs)) == attrs
+        index, before = held[k % len(held)]
+        assert attrs["chain"] == index
+        if k < 8:
+            assert (attrs["temperature"], attrs["base"]) == (None, None)
+        else:
+            assert list(made[attrs["base"]].encoding) == before
+        trial = Trial(k, tuple(row.tolist()), attrs=attrs)
+        reward = float(rewards.normal(0.5, 0.02))
+        made.append(trial.complete(reward, reward, 0.0, {}))
+        strategy.tell(made[-1])
+        if k > 10:  # T0 is settled
+            assert chain(strategy, index)["temperature"] == attrs["temperature"]
+        if chain(strategy, index)["accepted"] == list(trial.encoding):
+            accepted.add(k)
+        elif chain(strategy, index)["accepted"] != before:
+            restarted.add((index, [list(t.encoding) for t in made].index(chain(strategy, index)["accepted"])))
+    bases = [(t.attrs["chain"], t.attrs["base"]) for t in made if t.attrs["base"] is not None]
+    seen = {m for index, m in bases if made[m].attrs["chain"] == index}
+    last = {max(t.number for t in made if t.attrs["chain"] == i) for i in (0, 1)}  # nothing was proposed behind them
+    back = {m for index, m in restarted if made[m].attrs["chain"] == index}
+    assert accepted - set(range(8))
+    assert back - accepted  # one that had been refused
+    assert seen - set(range(8)) - last == {k for k in accepted | back if k >= 8} - last
+
+
+def test_what_was_noted_is_known_again(small: SearchSpace) -> None:
+    made = play(lambda: Annealing(small, seed=2), smooth_objective(small), 60, parallel=3)
+    strategy, told = Annealing(small, seed=2), 0
+    for trial in made:
+        while told <= trial.number - 3:
+            strategy.tell(made[told])
+            told += 1
+        strategy.restore(trial)
+        assert strategy.attrs(trial.number) == trial.attrs
+    with pytest.raises(KeyError):
+        strategy.attrs(0)  # it has been told
+
+
+def test_nothing_is_known_of_a_temperature_before_two_rewards(macro: SearchSpace) -> None:
+    strategy, noted = Annealing(macro, start=[1] * 8), []
+    for k in range(4):
+        row = strategy.ask(k)
+        noted.append(strategy.attrs(k))
+        strategy.tell(Trial(k, tuple(row.tolist())).complete(0.5 + k / 10, 0.5 + k / 10, 0.0, {}))
+    assert [a["temperature"] is None for a in noted] == [True, True, False, False]
+    assert [a["base"] for a in noted] == [None, 0, 1, 2]
+    given = Annealing(macro, start=[1] * 8, t0=0.5)
+    given.ask(0)
+    assert given.attrs(0) == {"temperature": 0.5, "chain": 0, "base": None}
+
+
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 5), st.sets(st.integers(0, 99), max_size=4))
 def test_restarts_and_chains_repeat_exactly_when_killed(seed: int, chains: int, parallel: int, kills: set[int]) -> None:

@@ -112,6 +112,7 @@ def test_it_is_silent(macro: SearchSpace, capfd: pytest.CaptureFixture[str]) -> 
     level = logging.getLogger("optuna").level
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # of what other tests left to the garbage collector
         play(lambda: OptunaStrategy(macro, (), 0, sampler="gp"), smooth_objective(macro), 12)
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("optuna").level == level

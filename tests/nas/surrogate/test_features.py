@@ -109,7 +109,11 @@ def test_over_uniform_networks_an_inner_product_is_of_order_one(space: SearchSpa
         spread = part.std(axis=0)
         varying = int((spread > 0).sum())
         assert np.abs(part.mean(axis=0)).max(initial=0) < 0.1
-        assert spread[spread > 0] * np.sqrt(varying) == pytest.approx(1, abs=0.1)
+        scaled = (part - part.mean(axis=0))[:, spread > 0] * np.sqrt(varying)
+        # A spread's standard error from the fourth moment: of what few networks have, the smaller of the two samples
+        # (this one, and the 2048 that set the scale) tells it less well than within a tenth.
+        error = np.sqrt(np.maximum((scaled**4).mean(axis=0) - 1, 0) / (4 * 2048))
+        assert (np.abs(scaled.std(axis=0) - 1) < np.maximum(0.1, 5 * error)).all()
         if varying:
             assert (part * part).sum(axis=1).mean() == pytest.approx(1, abs=0.1)
 

@@ -1,0 +1,1 @@
+"""Boards and users' own models: profiling, finding the right table, telling what was measured."""

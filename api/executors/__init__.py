@@ -1,0 +1,1 @@
+"""Where a search's trials run, beyond this machine's own processes."""

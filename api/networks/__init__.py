@@ -1,0 +1,1 @@
+"""Search spaces and what a network of one is, told in the words of the field."""

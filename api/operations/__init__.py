@@ -1,0 +1,1 @@
+"""What keeps a service running: logs, metrics, the doctor, backups."""

@@ -1,0 +1,1 @@
+"""What is served at /api/v1: a router per noun."""

@@ -1,0 +1,1 @@
+"""What the REST service takes and answers: pydantic models, one module per noun; the source of its OpenAPI."""

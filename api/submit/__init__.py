@@ -1,0 +1,1 @@
+"""What people ask for: searches and jobs from the command line or over REST, and steering them."""

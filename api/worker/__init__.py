@@ -1,0 +1,1 @@
+"""Workers: claim jobs, run each in a process of its own, give back, take over."""

@@ -1,0 +1,241 @@
+"""`nas train`, as a user runs it: a search, its final, the export of the winner."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from api.cli import run
+from api.store import Store
+
+Nas = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Stripes across, down and aslant, in noise: (90, 8, 8)."""
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    rows, columns = np.mgrid[:8, :8]
+    waves = np.stack([rows, columns, rows + columns])[y] + rng.integers(0, 4, (90, 1, 1))
+    x = 128 + 60 * np.sin(waves * np.pi / 2) + rng.normal(0, 20, (90, 8, 8))
+    path = tmp_path_factory.mktemp("data") / "stripes.npz"
+    np.savez(path, x=x.clip(0, 255).astype(np.uint8), y=y)
+    return f"npz:{path}"
+
+
+def _searching(stripes: str, name: str, *more: str) -> list[str]:
+    return [
+        *("search", "--space", "mobilenetv2-small", "--resolution", "8", "--channels", "1", "--flops", "600e3"),
+        *("--data", stripes, "--epochs", "1", "--trials", "3", "--strategy", "random", "--name", name, *more),
+    ]
+
+
+def _search(nas: Nas, stripes: str, name: str, *more: str) -> None:
+    status, _, err = nas(*_searching(stripes, name, *more))
+    assert status == 0, err
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, stripes: str) -> Path:
+    """A home with the searches `s` and `t`, alike: three networks each, trained one epoch."""
+    home = tmp_path_factory.mktemp("searched") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTNAS_HOME", str(home))
+        patch.delenv("LIGHTNAS_DATABASE_URL", raising=False)
+        for name in ("s", "t"):
+            assert run(_searching(stripes, name)) == 0
+    return home
+
+
+@pytest.fixture
+def home(home: Path, searched: Path) -> Path:
+    """A copy of `searched`."""
+    return Path(shutil.copytree(searched, home))
+
+
+@pytest.mark.slow
+def test_a_final_chooses_tests_compares_and_is_exported(nas: Nas, home: Path, tmp_path: Path) -> None:
+    command = ("train", "s", "--top", "2", "--seeds", "2", "--epochs", "2", "-o", "batch=16", "--json")
+    status, out, err = nas(*command)
+    assert status == 0, err
+    report = json.loads(out)
+    roles = [n["role"] for n in report["networks"]]
+    assert roles[:2] == ["winner", "finalist"]
+    assert set(roles[2:]) == {"baseline"}
+    for n in report["networks"]:
+        assert n["flops"] <= 600e3
+        assert len(n["val_accuracies"]) == len(set(n["seeds"])) == 2
+        assert len(n["test_accuracies"]) == (0 if n["role"] == "finalist" else 2)
+    winner, second = report["networks"][:2]
+    assert winner["val_accuracy"] >= second["val_accuracy"]
+    assert report["comparison"]["baseline"] in {n["label"] for n in report["networks"][2:]}
+
+    with Store.open() as store:
+        record = store.searches.get("s")
+        kept = store.trainings.of(record.id)
+        assert record.winner is not None
+    assert len(kept) == 2 * len(report["networks"])
+    assert all(len(t.history) == 2 for t in kept)
+    assert {t.trial is None for t in kept if t.test_accuracy is not None} == {True, False}
+    best = max(zip(winner["val_accuracies"], winner["seeds"], winner["test_accuracies"], strict=True))
+    assert (record.winner["seed"], record.winner["test_accuracy"]) == (best[1], best[2])
+    assert record.winner["report"] == {k: v for k, v in report.items() if k != "search"}
+    seconds = {t.key: t.seconds for t in kept}
+    assert f"trial {record.winner['trial']}" == winner["label"]
+
+    status, out, err = nas(*command)  # from the checkpoints
+    assert status == 0, err
+    assert json.loads(out) == report
+    with Store.open() as store:
+        assert {t.key: t.seconds for t in store.trainings.of(record.id)} == seconds  # what they took, once
+
+    status, out, err = nas("export", "s", "--to", str(tmp_path / "net"), "--json")
+    assert status == 0, err
+    assert json.loads(out)["test_accuracy"] == best[2]
+    card = json.loads((tmp_path / "net" / "lightnas-export.json").read_text())
+    assert card["encoding"] == winner["encoding"]
+    assert card["seed"] == best[1]
+    assert card["final"] == {k: v for k, v in report.items() if k != "search"}
+
+    status, out, err = nas(
+        "export", "s", "--to", str(tmp_path / "other"), "--trial", second["label"].split()[1], "--epochs", "1"
+    )
+    assert status == 0, err
+    card = json.loads((tmp_path / "other" / "lightnas-export.json").read_text())
+    assert card["final"] is None  # these weights had no part in it
+    with Store.open() as store:
+        assert store.searches.get("s").winner == record.winner  # the final's choice stands
+    status, out, err = nas("export", "s", "--to", str(tmp_path / "other"), "--trial", second["label"].split()[1])
+    assert status == 0, err
+    assert json.loads((tmp_path / "other" / "lightnas-export.json").read_text())["epochs"] == 1  # as trained last
+
+
+@pytest.mark.slow
+def test_people_read_who_wins(nas: Nas, tmp_path: Path) -> None:
+    status, out, err = nas("train", "s", "--top", "1", "--epochs", "1", "--curves", str(tmp_path / "curves.svg"))
+    assert status == 0, err
+    assert "WINNER" in out
+    assert "best baseline" in out
+    assert "nas export s" in out
+    assert "MobileNetV2" in (tmp_path / "curves.svg").read_text()
+    status, out, _ = nas("searches", "show", "s")
+    assert status == 0
+    assert "test accuracy" in out
+    assert "points against" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-o", "momentum=3"), "momentum"),
+        (("-o", "ema=2"), "ema is 2"),
+        (("-o", "lr=fast"), "lr is 'fast'; it must be a number"),
+        (("-o", "batch=16.5"), "batch is 16.5; it must be a whole number"),
+        (("-o", "gpus=two"), "gpus is 'two'; it must be a whole number"),
+        (("-o", "amp=maybe"), "amp is 'maybe'; it must be true or false"),
+        (("-o", "init=x.pt"), "say it with --init"),
+        (("-o", "data=digits"), "digits has 10 classes"),
+        (("-o", "data=npz:/nowhere.npz"), "does not exist"),
+        (("--curves", "/nowhere/curves.svg"), "/nowhere is no folder"),
+        (("--teacher", "nobody"), "neither a file, a folder nor a search"),
+        (("--teacher", "s"), "cannot teach itself"),
+        (("--teacher", "t"), "no trained winner"),
+        (("--init", "/nowhere.pt"), "nowhere.pt"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_trained(nas: Nas, arguments: tuple[str, ...], words: str) -> None:
+    status, out, err = nas("train", "s", *arguments)
+    assert status == 2
+    assert out == ""
+    assert words in err
+    assert "validation" not in err
+
+
+def test_a_search_over_a_table_cannot_be_trained(nas: Nas, benchmark_table: Path) -> None:
+    status, _, err = nas(
+        *("search", "--space", "nas-bench-macro", "--evaluator", "table", "--data", str(benchmark_table)),
+        *("--trials", "2", "--name", "looked-up"),
+    )
+    assert status == 0, err
+    status, _, err = nas("train", "looked-up")
+    assert status == 2
+    assert "looked accuracies up" in err
+
+
+@pytest.mark.slow
+def test_a_final_starts_from_weights_and_learns_from_a_teacher(nas: Nas, stripes: str, tmp_path: Path) -> None:
+    _search(nas, stripes, "big", "--seed", "1")
+    assert nas("train", "big", "--top", "1", "--baselines", "0", "--epochs", "4", "-o", "batch=16")[0] == 0
+    assert nas("export", "big", "--to", str(tmp_path / "net"))[0] == 0
+    more = ("--init", str(tmp_path / "net"), "--teacher", "big", "--top", "1", "--epochs", "1", "--json")
+    status, out, err = nas("train", "s", *more)
+    assert status == 0, err
+    with Store.open() as store:
+        kept = store.trainings.of(store.searches.get("s").id)
+    init = [t.init for t in kept if t.trial is not None]
+    assert init
+    assert all(i is not None and i["share"] > 0 for i in init)
+    assert all("teacher_digest" in t.options for t in kept)
+    assert json.loads(out)["comparison"] is not None
+
+
+@pytest.mark.slow
+def test_a_killed_final_goes_on(nas: Nas, stripes: str, environment: dict[str, str]) -> None:
+    command = ("train", "s", "--top", "2", "--baselines", "0", "--epochs", "6", "-o", "batch=16", "--json")
+    argv = [str(Path(sys.executable).with_name("nas")), *command]
+    running = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with Store.open() as store:
+        final = store.settings.search_folder(store.searches.get("s").id) / "final"
+    deadline = time.monotonic() + 120
+    while not list(final.glob("*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    resumed: dict[str, Any] = json.loads(nas(*command)[1])
+    undisturbed = ("--seed", "0")  # the same search under another name
+    _search(nas, stripes, "again", *undisturbed)
+    whole = json.loads(nas("train", "again", *command[2:])[1])
+    assert resumed["networks"] == whole["networks"]
+
+
+def test_an_export_without_a_final_decides_nothing(nas: Nas, tmp_path: Path) -> None:
+    with Store.open() as store:
+        best = store.searches.best(store.searches.get("s").id)[0].number
+    other = (best + 1) % 3
+    assert nas("export", "s", "--to", str(tmp_path / "o"), "--trial", str(other), "--epochs", "1")[0] == 0
+    status, out, err = nas("export", "s", "--to", str(tmp_path / "b"), "--epochs", "1", "--json")
+    assert status == 0, err
+    assert json.loads(out)["trial"] == best
+    with Store.open() as store:
+        assert all(t.seconds > 0 for t in store.trainings.of(store.searches.get("s").id))
+
+
+@pytest.mark.slow
+def test_a_final_that_chooses_other_weights_says_so(nas: Nas) -> None:
+    short = ("train", "s", "--top", "1", "--baselines", "0", "--epochs", "1")
+    for _ in range(2):  # the second time from the checkpoint
+        status, _, err = nas(*short)
+        assert status == 0, err
+        assert "replaces" not in err
+    status, _, err = nas(*short[:-1], "2")
+    assert status == 0, err
+    assert "it replaces the winner of an earlier final, trial" in err
+    assert "after 1 epochs; to have that one back" in err
+
+
+def test_two_finals_of_a_search_do_not_run_at_once(nas: Nas) -> None:
+    with Store.open() as store, store.searches.lock(store.searches.get("s")):
+        status, _, err = nas("train", "s", "--epochs", "1")
+    assert status == 2
+    assert "another process" in err
