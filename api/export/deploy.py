@@ -101,7 +101,7 @@ def write_programs(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def write_examples(folder: Path, dataset: Dataset) -> dict[str, int]:
-    """Write a test picture each of a few classes, spread over all, as `examples/CLASS-ROW.png`.
+    """Write a test picture each of a few classes, spread over all, as `examples/CLASS-ROW.png`; none is hidden.
 
     Returns:
         Name inside the folder -> row of the picture in the test part.
@@ -111,7 +111,8 @@ def write_examples(folder: Path, dataset: Dataset) -> dict[str, int]:
     for label in _spread(len(dataset.classes), EXAMPLES):
         row = int(np.flatnonzero(dataset.test.y == label)[0])
         x = np.asarray(dataset.test.x[row])
-        name = f"examples/{re.sub(r'[^0-9A-Za-z_.-]+', '_', dataset.classes[label])[:60]}-{row}.png"
+        shown = re.sub(r"[^0-9A-Za-z_.-]+", "_", dataset.classes[label]).lstrip(".")[:60] or "_"
+        name = f"examples/{shown}-{row}.png"
         Image.fromarray(x[0] if len(x) == 1 else np.ascontiguousarray(x.transpose(1, 2, 0))).save(folder / name)
         written[name] = row
     return written

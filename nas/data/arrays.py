@@ -11,7 +11,18 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.dataset import PARTS, Dataset, Part, Pictures, Source, check_memory, complete, fit_all
+from nas.data.dataset import (
+    PARTS,
+    Dataset,
+    Part,
+    Pictures,
+    Source,
+    check_labels,
+    check_memory,
+    complete,
+    fit_all,
+    printable,
+)
 from nas.errors import DataError
 from nas.graph import Shape
 
@@ -65,10 +76,12 @@ def open_npz(path: Path) -> Source:
     for part, (x, y) in pairs.items():
         unknown = np.setdiff1d(arrays[y], names)
         if len(unknown):
-            raise DataError(f"{spec}: {y} has labels that training lacks: {', '.join(map(str, unknown[:5]))}")
+            few = ", ".join(map(printable, unknown[:5]))
+            raise DataError(f"{spec}: {y} has labels that training lacks: {few}")
         given[part] = Part(arrays[x], np.searchsorted(names, arrays[y]).astype(np.int64))
     if len({part.x.shape[1:] for part in given.values()}) != 1:
         raise DataError(f"{spec}: the parts hold pictures of different sizes; make them equal")
+    check_labels(spec, classes, {name: part.y for name, part in given.items()})
     return _Arrays(spec, tuple(classes), given, flip=False)
 
 

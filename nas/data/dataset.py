@@ -11,7 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ PARTS = ("train", "val", "test")
 FRACTION = 0.2  # of all pictures, for validation and again for test, where the data does not come split
 SPLIT_SEED = 0
 _CHUNK = 1024
+_PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 Pictures = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -107,14 +108,25 @@ class Source(ABC):
 
 
 def check_labels(spec: str, classes: Sequence[str], labels: Mapping[str, Labels]) -> None:
-    """Raises DataError unless there are two classes at least and each has pictures in each part."""
+    """Raises DataError unless there are two classes at least, each with a name in UTF-8 and pictures in each part."""
     if len(classes) < 2:
         raise DataError(f"{spec}: has {len(classes)} class(es); classification needs at least 2")
+    for name in classes:
+        if printable(name) != name:
+            raise DataError(
+                f"{spec}: class {printable(name)} has a name that is not UTF-8; rename it: in a folder of pictures its "
+                f"folder, in an archive its entry in classes or y"
+            )
     for part, y in labels.items():
         counts = np.bincount(y, minlength=len(classes))
         empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
         if empty:
             raise DataError(f"{spec}: no {part} pictures of class {', '.join(empty)}; add some or remove the class")
+
+
+def printable(name: object) -> str:
+    """A name as text that can be stored: bytes that are no UTF-8, which Python holds as surrogates, are written out."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def split(spec: str, classes: Sequence[str], y: Labels, parts: Sequence[str]) -> dict[str, NDArray[np.intp]]:
@@ -170,8 +182,43 @@ def fit_all(x: Pictures, shape: Shape) -> Pictures:
 
 
 def available_memory() -> int:
-    """Bytes the machine can still give."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes this process can still get of the machine and, in a container say, of its control groups.
+
+    Memory that only caches files counts as available.
+    """
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([_number(_PROC / "meminfo", "MemAvailable:") * 1024 or free, *_left_in_groups()])
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Bytes that are left below the limit of each control group around this process; none where there is no limit."""
+    for line in _lines(_PROC / "self" / "cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            mount, most, used, cached = _GROUPS, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            mount, most, used = _GROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cached = "total_inactive_file"
+        else:
+            continue
+        group = PurePosixPath(path)
+        for folder in (mount / level.relative_to("/") for level in (group, *group.parents)):
+            limit, usage = _lines(folder / most), _lines(folder / used)
+            if limit and usage and limit[0].isdecimal():  # else "max": no limit
+                yield max(0, int(limit[0]) - int(usage[0]) + _number(folder / "memory.stat", cached))
+
+
+def _lines(path: Path) -> list[str]:
+    """Of a file the kernel tells something in; empty where there is none."""
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _number(path: Path, name: str) -> int:
+    """What stands behind a name at the begin of a line; 0 if nothing does."""
+    return next((int(line.split()[1]) for line in _lines(path) if line.startswith(f"{name} ")), 0)
 
 
 def check_memory(spec: str, needed: int, fix: str) -> None:

@@ -11,15 +11,39 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from nas.data.dataset import PARTS, Dataset, Labels, Part, Pictures, Source, check_labels, check_memory, fit, split
+from nas.data.dataset import (
+    PARTS,
+    Dataset,
+    Labels,
+    Part,
+    Pictures,
+    Source,
+    check_labels,
+    check_memory,
+    fit,
+    printable,
+    split,
+)
+from nas.durable import to_disk
 from nas.errors import DataError
 from nas.graph import Shape
 
 PICTURE_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 PICTURE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may take a file for, whatever its name: it would give PostScript to another program."""
+_ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what sets a picture upright."""
 _NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -42,9 +66,8 @@ class Folder(Source):
         for part, folder in roots.items():
             strange = {d.name for d in _folders(folder)} - set(classes)
             if strange:
-                raise DataError(
-                    f"{self.spec}: {folder.name}/ has classes that train/ lacks: {', '.join(sorted(strange))}"
-                )
+                names = ", ".join(map(printable, sorted(strange)))
+                raise DataError(f"{self.spec}: {folder.name}/ has classes that train/ lacks: {names}")
             found = [(f, i) for i, name in enumerate(classes) for f in _pictures(folder / name)]
             files[part], labels[part] = [f for f, _ in found], np.array([i for _, i in found], np.int64)
         check_labels(self.spec, classes, labels)
@@ -91,7 +114,7 @@ class Folder(Source):
                 part: Part(np.load(stem.with_suffix(f".{part}.npy"), mmap_mode="r"), self._labels[part])
                 for part in PARTS
             }
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):  # EOFError: an empty file, as a power cut may leave
             return None
         mean, std = tuple(meta["mean"]), tuple(meta["std"])
         return Dataset(
@@ -122,10 +145,13 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _pictures(folder: Path) -> list[Path]:
+    """What is not hidden, nor lies in a hidden folder: there, programs keep copies of pictures."""
     if not folder.is_dir():
         return []
-    files = (f for f in folder.rglob("*") if f.suffix.lower() in PICTURE_SUFFIXES and not f.name.startswith("."))
-    return sorted(f for f in files if f.is_file())
+    depth = len(folder.parts)
+    files = (f for f in folder.rglob("*") if f.suffix.lower() in PICTURE_SUFFIXES)
+    shown = (f for f in files if not any(name.startswith(".") for name in f.parts[depth:]))
+    return sorted(f for f in shown if f.is_file())
 
 
 def _decode(files: Sequence[Path], shape: Shape) -> Pictures:
@@ -148,9 +174,23 @@ def _read(file: Path, shape: Shape) -> Pictures:
             picture.draft(
                 None, (2 * shape[2], 2 * shape[1])
             )  # JPEG: decode at a fraction of the size where that is enough
-            return fit(_eight_bits(ImageOps.exif_transpose(picture)), shape)
-    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as e:
-        raise DataError(f"{file}: cannot be read as a picture ({e}); repair or remove it") from e
+            return fit(_eight_bits(_upright(picture)), shape)
+    except Exception as e:  # a damaged file can raise nearly anything
+        why = str(e) or type(e).__name__
+        raise DataError(f"{printable(file)}: cannot be read as a picture ({why}); repair or remove it") from e
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; left as it lies where that cannot be read.
+
+    `ImageOps.exif_transpose` writes the EXIF anew, and fails if any tag in it has a strange type.
+    """
+    picture.load()  # some formats tell it behind the pixels
+    try:
+        turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF can raise nearly anything; the pixels are sound
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
@@ -180,7 +220,7 @@ def _keep(dataset: Dataset, stem: Path) -> None:
 
 
 def _replace(path: Path, content: Pictures | bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, even if the power goes."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -188,6 +228,7 @@ def _replace(path: Path, content: Pictures | bytes) -> None:
                 file.write(content)
             else:
                 np.save(file, content)
+        to_disk(Path(temporary))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

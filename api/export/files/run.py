@@ -10,6 +10,7 @@ deploy.json beside this file. Pictures are prepared exactly as they were for the
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -24,6 +25,16 @@ except ImportError as error:
     sys.exit(f"run.py: {error.name} is missing; run: python3 -m pip install numpy pillow")
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of pictures; Pillow gives others to other programs
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {  # EXIF orientation -> what sets a picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Failure(Exception):
@@ -122,14 +133,27 @@ def prepare(path: Path, config: dict[str, Any]) -> np.ndarray:
         with Image.open(path, formats=FORMATS) as file:
             # JPEG: decode at a fraction of the size where that is enough
             file.draft(None, (2 * size[0], 2 * size[1]))
-            picture = eight_bits(ImageOps.exif_transpose(file)).convert("L" if shape["order"] == "grey" else "RGB")
+            picture = eight_bits(upright(file)).convert("L" if shape["order"] == "grey" else "RGB")
             if picture.size != size:
                 picture = ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
-    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file can raise nearly anything
         raise Failure(f"{path}: cannot be read as a picture ({first_line(error)})") from error
     x = np.asarray(picture, np.float32).reshape(size[1], size[0], -1).transpose(2, 0, 1) / np.float32(255)
     x = (x - np.array(mean, np.float32)[:, None, None]) / np.array(std, np.float32)[:, None, None]
     return np.ascontiguousarray(x, np.float32)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; left as it lies where that cannot be read.
+
+    `ImageOps.exif_transpose` writes the EXIF anew, and fails if any tag in it has a strange type.
+    """
+    picture.load()  # some formats tell it behind the pixels
+    try:
+        turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF can raise nearly anything; the pixels are sound
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:
@@ -193,6 +217,8 @@ def main() -> int:
     parser.add_argument("--repeat", type=positive, metavar="N", help="time N more runs of the network alone")
     parser.add_argument("--logits", action="store_true", help="print logits instead of probabilities")
     args = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # files may have names that are no text
     try:
         config = load_config(folder)
         network = open_network(folder, config, args.engine, args.threads)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from api.export.deploy import cpp_header, deploy_config, write_programs
+from api.export.deploy import cpp_header, deploy_config, write_examples, write_programs
+from api.results.artifacts import _checked
 from nas.data import Dataset
 from nas.graph import Graph
 
@@ -42,3 +43,12 @@ def test_labels_have_a_line_each(graph: Graph, dataset: Dataset, tmp_path: Path)
     odd = dataclasses.replace(dataset, classes=("red\nfox", *dataset.classes[1:]))
     write_programs(tmp_path, deploy_config(graph, odd, {}))
     assert (tmp_path / "labels.txt").read_text(encoding="utf-8").splitlines() == ["red fox", *dataset.classes[1:]]
+
+
+def test_examples_have_names_that_an_artifact_may_have(dataset: Dataset, tmp_path: Path) -> None:
+    odd = dataclasses.replace(dataset, classes=(".net", "...", "/etc/..", "blue", "x" * 200))
+    for name, row in (written := write_examples(tmp_path, odd)).items():
+        assert _checked(name) == name
+        assert (tmp_path / name).is_file()
+        assert name.endswith(f"-{row}.png")
+    assert {Path(name).name.rpartition("-")[0] for name in written} == {"net", "_", "_etc_..", "x" * 60}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 import api.export.deploy
 from nas.data.folder import open_folder
@@ -76,6 +76,22 @@ def test_a_picture_is_turned_as_its_exif_says(program: ModuleType, tmp_path: Pat
     np.testing.assert_array_equal(program.prepare(path, config), want.astype(np.float32) / 255)
 
 
+STRANGE_EXIF = (  # turned by 90 degrees; XResolution as ASCII, with which Pillow cannot write the EXIF again
+    b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\x1a\x01\x02\0\x03\0\0\x0072\0\0\0\0\0\0"
+)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("exif", [STRANGE_EXIF, b"Exif\0\0no directory"], ids=["strange", "broken"])
+def test_a_picture_with_damaged_exif_is_read_as_the_training_reads_it(
+    program: ModuleType, tmp_path: Path, suffix: str, exif: bytes
+) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (9, 12, 3), np.uint8)
+    path, want = _trained_on(Image.fromarray(pixels), tmp_path, suffix, (3, 8, 8), exif=exif)
+    config = {**_config(3, 8, 8), "mean": [0.0] * 3, "std": [1.0] * 3}
+    np.testing.assert_array_equal(program.prepare(path, config), want.astype(np.float32) / 255)
+
+
 def test_postscript_in_disguise_is_given_to_nobody(program: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "some.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
@@ -108,8 +124,13 @@ def run(folder: Path, *arguments: str | Path, hide: tuple[str, ...] = ()) -> sub
 
 def test_it_classifies_every_picture_it_can_read(exported: Path) -> None:
     (exported / "notes.png").write_text("no picture")
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[700] = 3  # XMP as a number: a TypeError in Pillow
+    tags[700] = 5
+    Image.new("RGB", (8, 8)).save(exported / "odd.tif", tiffinfo=tags)
     examples = sorted(path.relative_to(exported) for path in (exported / "examples").iterdir())
-    done = run(exported, examples[0], "notes.png", "absent.png", examples[1], "--top", "2", "--repeat", "3")
+    bad = ("notes.png", "absent.png", "odd.tif")
+    done = run(exported, examples[0], *bad, examples[1], "--top", "2", "--repeat", "3")
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == [str(examples[0]), str(examples[1])]
@@ -119,9 +140,16 @@ def test_it_classifies_every_picture_it_can_read(exported: Path) -> None:
     name, _, probability = lines[1].strip().rpartition(" ")
     assert name.strip() in {"red fox", "grün", "a/b", "blue", "black"}
     assert 0.2 <= float(probability) <= 1
-    first, second = done.stderr.splitlines()
-    assert first.startswith("run.py: notes.png: cannot be read as a picture")
-    assert second.startswith("run.py: absent.png: cannot be read as a picture")
+    for name, line in zip(bad, done.stderr.splitlines(), strict=True):
+        assert line.startswith(f"run.py: {name}: cannot be read as a picture")
+
+
+def test_a_picture_with_a_name_that_is_no_text_is_classified(exported: Path) -> None:
+    example = next((exported / "examples").iterdir())
+    latin1 = example.rename(exported / os.fsdecode(b"stra\xdfe.png"))
+    done = run(exported, latin1.name, "--top", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == r"stra\udcdfe.png"
 
 
 def test_the_engines_answer_alike_and_the_installed_one_is_taken(exported: Path) -> None:

@@ -62,11 +62,18 @@ X, Y = np.zeros((10, 4, 4), np.uint8), np.arange(10) % 2
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": 0 * Y}, "no test pictures of class 1"),
         ({"x_train": X, "y_train": Y, "x_test": X[:, :3], "y_test": Y}, "different sizes"),
         ({"x": X, "y": np.array([object()] * 10)}, "no readable npz archive of plain arrays"),
+        ({"x": X, "y": Y, "classes": np.array(["a", "\ud800"])}, r"class \\ud800 .* is not UTF-8; rename it: "),
+        ({"x": X, "y": np.array(["a", "\udcdf"] * 5)}, r"class \\udcdf .* is not UTF-8; rename it: "),
+        (
+            {"x_train": X, "y_train": np.array(["a", "b"] * 5), "x_test": X, "y_test": np.array(["a", "\ud800"] * 5)},
+            r"labels that training lacks: \\ud800",
+        ),
     ],
 )
 def test_bad_npz(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=words) as told:
         load_data(_npz(tmp_path, **arrays))
+    assert str(told.value).encode()  # can be stored
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"PK" + b[2:60] * 9])

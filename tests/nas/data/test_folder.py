@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, TiffImagePlugin
 
+import nas.data.folder
 from nas.data import load_data, open_data
+from nas.data.dataset import fit
 from nas.errors import DataError
 
 COLOURS = {"blue": (0, 0, 200), "red": (200, 0, 0)}
@@ -51,6 +54,42 @@ def test_given_parts_are_kept_and_missing_ones_cut_from_training(tmp_path: Path)
     assert max(data.train.x[:, 1].max(), data.test.x[:, 1].max()) < 100
     _fill(root / "test", {"blue": 1, "red": 1}, offset=150)
     assert len(load_data(f"folder:{root}", resolution=8).train) == 20
+
+
+def test_hidden_files_and_what_lies_in_hidden_folders_are_ignored(tmp_path: Path) -> None:
+    root = _fill(tmp_path / "pictures", {"blue": 10, "red": 10})
+    for copies in (root / "red" / ".ipynb_checkpoints", root / "red" / "more" / ".thumbnails" / "small"):
+        copies.mkdir(parents=True)
+        shutil.copy(root / "red" / "0.png", copies / "0-checkpoint.png")
+    shutil.copy(root / "red" / "0.png", root / "red" / ".0.png")
+    shutil.copy(root / "red" / "0.png", root / "red" / "more" / "seen.png")
+    data = load_data(f"folder:{root}", resolution=8)
+    assert sum(np.bincount(part.y) for part in (data.train, data.val, data.test)).tolist() == [10, 11]
+
+
+def test_a_class_folder_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
+    root = _fill(tmp_path / "pictures", {"blue": 5, "red": 5})
+    latin1 = root / os.fsdecode(b"stra\xdfe")
+    (root / "blue").rename(latin1)
+    with pytest.raises(DataError, match=r"class stra\\udcdfe .* is not UTF-8; rename it: .* its folder") as told:
+        open_data(f"folder:{root}")
+    assert str(told.value).encode()  # can be stored
+    whole = _fill(tmp_path / "parts" / "train", {"blue": 5, "red": 5}).parent
+    (whole / "val").mkdir()
+    latin1.rename(whole / "val" / latin1.name)
+    with pytest.raises(DataError, match=r"classes that train/ lacks: stra\\udcdfe") as told:
+        open_data(f"folder:{whole}")
+    assert str(told.value).encode()
+
+
+def test_a_picture_may_have_any_name_and_is_named_if_broken(tmp_path: Path) -> None:
+    root = _fill(tmp_path / "pictures", {"blue": 5, "red": 5})
+    latin1 = (root / "red" / "3.png").rename(root / "red" / os.fsdecode(b"stra\xdfe.png"))
+    assert len(load_data(f"folder:{root}", resolution=8).train) == 6
+    latin1.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"red/stra\\udcdfe\.png: cannot be read") as told:
+        load_data(f"folder:{root}", resolution=8)
+    assert str(told.value).encode()
 
 
 def _one_of_each(tmp_path: Path, picture: Image.Image, name: str, **options: object) -> np.ndarray:
@@ -98,6 +137,56 @@ def test_exif_turns_the_picture(tmp_path: Path) -> None:
     assert x[:, 5:].min() > 225
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_turn_gives_the_pixels_pillow_gives(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path = tmp_path / f"turned{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(orientation).integers(0, 256, (48, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+    with Image.open(path) as picture:
+        picture.draft(None, (16, 16))
+        assert suffix != ".jpg" or picture.size == (32, 24)
+        want = fit(ImageOps.exif_transpose(picture), (3, 8, 8))
+    np.testing.assert_array_equal(nas.data.folder._read(path, (3, 8, 8)), want)
+
+
+def _exif(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF of (tag, type, count, value of up to 4 bytes), little-endian."""
+    lines = b"".join(struct.pack("<HHI4s", *entry) for entry in entries)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + lines + bytes(4)
+
+
+ASCII, SHORT = 2, 3
+TURNED = (0x0112, SHORT, 1, b"\x06\0")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize(
+    "strange",
+    [(0x011A, ASCII, 3, b"72"), (0x0128, ASCII, 2, b"2"), (0x0100, ASCII, 3, b"40"), (0x8769, ASCII, 2, b"x")],
+    ids=["XResolution", "ResolutionUnit", "ImageWidth", "ExifIFD"],
+)
+def test_a_strange_tag_beside_the_orientation_does_not_matter(
+    tmp_path: Path, suffix: str, strange: tuple[int, int, int, bytes]
+) -> None:
+    pixels = Image.fromarray(np.random.default_rng(3).integers(0, 256, (24, 40, 3), np.uint8))
+    read = []
+    for name, entries in (("plain", [TURNED]), ("strange", sorted([TURNED, strange]))):
+        pixels.save(tmp_path / f"{name}{suffix}", exif=_exif(*entries))
+        read.append(nas.data.folder._read(tmp_path / f"{name}{suffix}", (3, 8, 8)))
+    np.testing.assert_array_equal(*read)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"Exif\0\0no directory", _exif(TURNED)[:16], _exif((0x0112, ASCII, 2, b"6"))])
+def test_a_picture_with_broken_exif_is_not_turned(tmp_path: Path, exif: bytes) -> None:
+    pixels = Image.fromarray(np.random.default_rng(4).integers(0, 256, (8, 8, 3), np.uint8))
+    pixels.save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(nas.data.folder._read(tmp_path / "x.png", (3, 8, 8)), fit(pixels, (3, 8, 8)))
+
+
 def test_the_middle_is_cut_out(tmp_path: Path) -> None:
     wide = np.zeros((8, 24, 3), np.uint8)
     wide[:, 8:16] = 255
@@ -122,6 +211,15 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"red/3\.png: cannot be read as a picture") as caught:
             load_data(f"folder:{root}", resolution=8)
         assert "\n" not in str(caught.value)
+
+
+def test_a_picture_that_pillow_stumbles_over_is_named(tmp_path: Path) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[700] = SHORT  # XMP, which Pillow takes for text: a TypeError
+    tags[700] = 5
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.tif", tiffinfo=tags)
+    with pytest.raises(DataError, match=r"x\.tif: cannot be read as a picture"):
+        nas.data.folder._read(tmp_path / "x.tif", (3, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -182,3 +280,26 @@ def test_an_unusable_cache_costs_only_the_cache(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
     cached = load_data(f"folder:{root}", resolution=8, cache=tmp_path / "cache")
     assert cached.digest == load_data(f"folder:{root}", resolution=8).digest
+
+
+@pytest.mark.parametrize("left", [0, 40, 300], ids=["nothing", "half a header", "half the pictures"])
+@pytest.mark.parametrize("name", ["train.npy", "test.npy", "json"])
+def test_a_cache_that_a_power_cut_left_is_made_again(tmp_path: Path, name: str, left: int) -> None:
+    root, cache = _fill(tmp_path / "pictures", {"blue": 5, "red": 5}), tmp_path / "cache"
+    first = load_data(f"folder:{root}", resolution=8, cache=cache)
+    (kept,) = cache.glob(f"*.{name}")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: min(left, len(whole) - 1)])
+    assert load_data(f"folder:{root}", resolution=8, cache=cache).digest == first.digest
+    assert kept.read_bytes() == whole
+
+
+def test_a_kept_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, cache = _fill(tmp_path / "pictures", {"blue": 5, "red": 5}), tmp_path / "cache"
+    flushed: dict[str, bytes] = {}
+    monkeypatch.setattr(nas.data.folder, "to_disk", lambda path: flushed.update({path.name: path.read_bytes()}))
+    load_data(f"folder:{root}", resolution=8, cache=cache)
+    kept = {path.name: path.read_bytes() for path in cache.iterdir()}
+    assert sorted(flushed.values()) == sorted(kept.values())
+    assert len(kept) == 4
+    assert not flushed.keys() & kept.keys()
