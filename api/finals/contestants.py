@@ -12,7 +12,7 @@ from api.plans.feasibility import build_budgets
 from api.plans.plan import Plan
 from latency.verify import Timed
 from nas.errors import ImpossibleBudget, MissingOps
-from nas.graph import Graph
+from nas.graph import Graph, Shape
 from nas.objective import inside
 from nas.space import SearchSpace
 from nas.spaces.recipe import SpaceSpec
@@ -20,6 +20,8 @@ from nas.trial import Trial
 
 SIDES = (3 / 7, 4 / 7, 5 / 7, 6 / 7, 1.0)
 """Resolutions of a family, in parts of the search's largest: the paper's 96, 128, 160, 192 and 224 of 224."""
+_LEAST_PX = 8
+"""The shorter side of a family's smallest pictures, which are halved three times."""
 _TITLES = {"mobilenetv2": "MobileNetV2", "shufflenetv2": "ShuffleNetV2"}
 _DEAREST = 4.0
 """Where latency is limited, a family's network with more FLOPs than so many times the dearest finalist's is not even
@@ -77,10 +79,7 @@ def family_candidates(plan: Plan, family: str, finalists: Sequence[Contestant], 
     Raises:
         MissingOps: latencies have to be predicted, and the table lacks the family's ops.
     """
-    channels, largest = plan.space.inputs[0][0], max(h for _, h, _ in plan.space.inputs)
-    sides = tuple(sorted({max(8, 2 * round(largest * part / 2)) for part in SIDES}))
-    classes = finalists[0].graph.output.shape[0]
-    spec = SpaceSpec(family, sides, classes, channels)
+    spec = _family_spec(plan.space, family, finalists[0].graph.output.shape[0])
     space = spec.build()
     budgets = dict(plan.spec.hard_budgets)
     if measured:
@@ -107,16 +106,17 @@ def at_the_edge(candidates: Sequence[Contestant], limit_ms: float | None) -> lis
 
     A baseline has the benefit of the doubt: it keeps a latency that it exceeds by no more than its measurement's noise,
     lest the search wins because its strongest opponent was measured in a bad moment. One dominates another that halves
-    its pictures at the same places, if it is larger in width or resolution and not smaller in the other.
+    its pictures at the same places, if it is larger in width or resolution and not smaller in the other. Resolutions
+    are compared by area: their sides grow together, but not always both by a pixel.
     """
     kept = [c for c in candidates if keeps(c, limit_ms) or in_doubt(c, limit_ms)]
-    sizes = [(_halving(c), c.graph.params, c.graph.input.shape[1]) for c in kept]
+    sizes = [(_halving(c), c.graph.params, _area_px(c.graph.input.shape)) for c in kept]
 
     def dominated(own: tuple[tuple[str, ...], int, int]) -> bool:
         return any(o[0] == own[0] and o != own and o[1] >= own[1] and o[2] >= own[2] for o in sizes)
 
     found = [c for c, size in zip(kept, sizes, strict=True) if not dominated(size)]
-    return sorted(found, key=lambda c: (_halving(c), c.graph.input.shape[1]))
+    return sorted(found, key=lambda c: (_halving(c), _area_px(c.graph.input.shape)))
 
 
 def keeps(contestant: Contestant, limit_ms: float | None) -> bool:
@@ -148,6 +148,30 @@ def missing(error: MissingOps, family: str) -> str:
         f"{_TITLES.get(family, family)} is left out: the search's table has no times for {len(error.keys)} of its ops; "
         "have them measured on the board (without --no-measure)"
     )
+
+
+def _family_spec(space: SearchSpace, family: str, classes: int) -> SpaceSpec:
+    """A family for the pictures of a search's space: in its channels, and scaled from its largest input."""
+    channels, (_, h, w) = space.inputs[0][0], max(space.inputs, key=_area_px)
+    sizes = _sizes(h, w)
+    if h == w:
+        return SpaceSpec(family, tuple(side for side, _ in sizes), classes, channels)
+    return SpaceSpec(family, (), classes, channels, sizes=sizes)
+
+
+def _sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """(h, w) in pixels, the smallest first: `SIDES` of both sides, even.
+
+    All have the aspect of the largest, give or take rounding: pictures are scaled to cover an input and the middle is
+    cut out, so one of another aspect would see less of them than the search's networks do. What would be shorter than
+    `_LEAST_PX` is therefore enlarged as a whole.
+    """
+    parts = [max(part, _LEAST_PX / min(height, width)) for part in SIDES]
+    return tuple(sorted({(2 * round(height * part / 2), 2 * round(width * part / 2)) for part in parts}))
+
+
+def _area_px(shape: Shape) -> int:
+    return shape[1] * shape[2]
 
 
 def _halving(c: Contestant) -> tuple[str, ...]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from api.errors import OptionError
 from api.finals.contestants import at_the_edge, family_candidates, family_limit_ms, finalist, in_doubt, keeps
@@ -13,16 +16,30 @@ from api.plans.spec import SearchSpec
 from api.settings import Settings
 from latency.table import LatencyTable
 from latency.verify import Timed
+from nas.data.dataset import fit
 from nas.errors import MissingOps
 from nas.spaces.recipe import SpaceSpec
 from nas.trial import Trial, TrialState
 
 FLOPS = 8e6
+NARROW = """
+input: {{channels: 1, height: {height}, width: {width}}}
+classes: 4
+stem: {{width: 8}}
+stages: [{{width: [8, 16], stride: 2}}]
+head: {{width: 32}}
+"""
 
 
 def _plan(table: LatencyTable | None = None, **budgets: float) -> Plan:
     spec = SpaceSpec("mobilenetv2-small", classes=4)
     return build_plan(SearchSpec(spec, budgets=budgets, strategy="random"), table)
+
+
+def _narrow_plan(height: int, width: int) -> Plan:
+    """A search whose pictures are not square."""
+    spec = SpaceSpec("narrow.yaml", text=NARROW.format(height=height, width=width))
+    return build_plan(SearchSpec(spec, budgets={"flops": 1e9}, strategy="random"), None)
 
 
 def _finalists(plan: Plan) -> list:
@@ -58,6 +75,56 @@ def test_the_edge_is_what_nothing_else_dominates() -> None:
         return one != other and one[0] >= other[0] and one[1] >= other[1]
 
     assert {c.label for c in edge} == {c.label for c in members if not any(dominates(o, c) for o in members)}
+
+
+@pytest.mark.parametrize("family", BASELINES)
+@pytest.mark.parametrize(("height", "width"), [(48, 96), (96, 48), (14, 100)])
+def test_a_baseline_sees_as_much_of_a_picture_as_the_search_does(family: str, height: int, width: int) -> None:
+    plan = _narrow_plan(height, width)
+    found = family_candidates(plan, family, _finalists(plan), measured=False)
+    shapes = {c.graph.input.shape for c in found}
+    assert len(shapes) > 1
+    assert (1, height, width) in shapes
+    stripes = np.tile((30 * np.arange(8, dtype=np.uint8)).repeat(32), (256, 1))  # across the longer side
+    picture = Image.fromarray(stripes if width > height else stripes.T).resize((8 * width, 8 * height))
+    for shape in shapes:
+        assert {*np.round(fit(picture, shape) / 30).flat} == set(range(8)), shape
+
+
+@pytest.mark.parametrize("family", BASELINES)
+def test_a_baseline_that_is_not_square_is_named_and_kept_as_what_it_is(family: str) -> None:
+    plan = _narrow_plan(48, 96)
+    found = family_candidates(plan, family, _finalists(plan), measured=False)
+    for c in found:
+        _, h, w = c.graph.input.shape
+        assert f" at {h}x{w} px" in c.label
+        kept = SpaceSpec.from_dict(json.loads(json.dumps(c.space.to_dict())))
+        assert kept == c.space
+        assert kept.build().graph(c.encoding) == c.graph
+    assert {c.graph.input.shape[1:] for c in found} <= {(20, 42), (28, 54), (34, 68), (42, 82), (48, 96)}
+    largest = max(found, key=lambda c: c.graph.flops)
+    assert largest in at_the_edge(found, None)
+
+
+def test_resolutions_that_differ_in_one_side_only_are_compared_by_it() -> None:
+    """8 x 76 and 8 x 82 are of one height: both sides are even."""
+    plan = _narrow_plan(10, 96)
+    found = family_candidates(plan, "mobilenetv2", _finalists(plan), measured=False)
+    assert {c.graph.input.shape[1:] for c in found} == {(8, 76), (8, 82), (10, 96)}
+    small = [c for c in found if c.graph.input.shape[1] == 8]
+    assert {c.graph.input.shape[1:] for c in at_the_edge(small, None)} == {(8, 82)}
+
+
+@pytest.mark.parametrize(
+    ("side", "sides"),
+    [(6, [8]), (9, [8]), (16, [8, 10, 12, 14, 16]), (32, [14, 18, 22, 28, 32]), (33, [14, 18, 24, 28, 32])],
+)
+def test_square_pictures_make_the_families_they_always_did(side: int, sides: list[int]) -> None:
+    """Stored finals name their trainings by these values."""
+    plan = build_plan(SearchSpec(SpaceSpec("mobilenetv2-small", (side,), 4), {"flops": 1e9}, strategy="random"), None)
+    spec = family_candidates(plan, "mobilenetv2", _finalists(plan), measured=False)[0].space
+    kept = {"name": "mobilenetv2", "resolution": sides, "classes": 4, "channels": 3, "text": None}
+    assert spec.to_dict() == kept
 
 
 def test_no_member_is_left_out_unless_board_time_is_at_stake() -> None:
