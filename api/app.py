@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
@@ -12,6 +15,7 @@ from api.rest.access_log import AccessLog
 from api.rest.content import check_content
 from api.rest.guard import sign_in_senders
 from api.rest.stream import Leaving
+from api.rest.turnstile import Turnstile
 from api.routes import (
     artifacts,
     boards,
@@ -45,6 +49,7 @@ def create_app(service: Service) -> FastAPI:
         description=_ABOUT,
         docs_url=None,
         redoc_url=None,
+        lifespan=_sweeping,
         redirect_slashes=False,  # a redirect would name whatever host and scheme the request does
         generate_unique_id_function=docs.operation_id,
         dependencies=[Depends(sign_in_senders), Depends(check_content)],
@@ -74,3 +79,14 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Leaving)
     app.add_middleware(AccessLog, metrics=service.metrics)  # outermost: it sees what the limits refuse, too
     return app
+
+
+@contextlib.asynccontextmanager
+async def _sweeping(app: FastAPI) -> AsyncIterator[None]:
+    """While the application is served, remote evaluations that are lost for good end."""
+    sweep = asyncio.create_task(Turnstile.of(app).sweep())
+    try:
+        yield
+    finally:
+        sweep.cancel()
+        await asyncio.wait([sweep])

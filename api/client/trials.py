@@ -16,6 +16,7 @@ from nas.graph import Graph
 from nas.rungs import Stop
 
 _GONE = (404, 409)  # the trial is another client's by now, or nobody waits for it
+_REFUSED = (413, 422)  # what was told of the trial cannot be taken, now or later; other trials are not concerned
 _LONGEST = 2000  # of an error's text
 
 log = logging.getLogger("lightnas.client")
@@ -25,7 +26,8 @@ class LeasedTrial:
     """A trial that is this process's until it is told, or this process is not heard of.
 
     As a context manager it ends the trial however the block ends: a `Stop` passes for what it is, any other exception
-    is told as the reason why the trial failed, and the loop goes on.
+    is told as the reason why the trial failed, and the loop goes on; one of a server that refuses what it was told
+    (`ServerError` of status 413 or 422), too, but that of a server that stays away or lets nobody in ends the loop.
 
     Attributes:
         number: of the trial.
@@ -112,11 +114,12 @@ class LeasedTrial:
         try:
             if isinstance(error, Stop):
                 return True
+            if isinstance(error, ServerError) and error.status not in _REFUSED:
+                return False
             if isinstance(error, Exception):
-                if isinstance(error, ServerError):
-                    return False
                 log.error("trial %d failed", self.number, exc_info=error)
-                self.fail(f"{type(error).__name__}: {' '.join(str(error).split())}")
+                told = " ".join(str(error).split())
+                self.fail(told if isinstance(error, ServerError) else f"{type(error).__name__}: {told}")
                 return True
             if error is None and not self._ended.is_set():
                 self.fail("its evaluator told no accuracy")

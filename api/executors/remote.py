@@ -75,7 +75,6 @@ class RemoteExecutor(Executor):
     def _look(self) -> list[Report]:
         if not self._tasks:
             return []
-        self._store.expire(self._search)
         found = {s.number: s for s in self._store.standing(self._search, list(self._tasks))}
         for number in self._tasks.keys() - found.keys():  # taken back by a worker that did not know of this one
             self._put(self._tasks[number])

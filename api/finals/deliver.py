@@ -55,8 +55,8 @@ def measure_trials(
 
 def keep_measurements(store: Store, record: SearchRecord, measured: Mapping[str, Verified]) -> None:
     """Keep with a search what was measured of its networks (`format_trial`), beside earlier measurements."""
-    known = (store.searches.by_id(record.id).winner or {}).get("measurements", {})
-    store.searches.keep_winner(record.id, {"measurements": known | {k: asdict(v) for k, v in measured.items()}})
+    found = {encoding: asdict(verified) for encoding, verified in measured.items()}
+    store.searches.keep_winner(record.id, {"measurements": found}, join=("measurements",))
 
 
 def export_winner(
@@ -68,7 +68,8 @@ def export_winner(
         ExportError: the folder is somebody else's, or an engine disagrees with torch.
     """
     encoding = format_trial(winner.trial)
-    known = store.searches.by_id(record.id).winner or {}
+    now = store.searches.by_id(record.id)
+    known = now.winner or {}
     measured = known.get("measurements", {}).get(encoding, {})
     graph = plan.space.graph(winner.trial.encoding)
     dataset, model, spec = winner.dataset, winner.model, plan.spec
@@ -106,7 +107,7 @@ def export_winner(
         "strategy": spec.strategy,
         "history": model.history,
         "recipe": _recipe(winner.options),
-        "final": known["report"] if won_final(store.searches.by_id(record.id), winner) else None,
+        "final": known["report"] if won_final(now, winner) else None,
     }
     return write_bundle(folder, graph, model, dataset, facts)
 

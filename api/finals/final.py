@@ -24,7 +24,7 @@ from api.finals.deliver import format_trial, keep_measurements
 from api.finals.report import Result, compare
 from api.finals.spec import FinalSpec, final_options
 from api.finals.train import FinalEvent, Training, Trainings, final_seeds
-from api.finals.winner import Winner, describe_winner, load_trained, won_final
+from api.finals.winner import Winner, describe_winner, load_trained, of_same_data, won_final
 from api.plans.checkpoints import check_init
 from api.plans.checks import check_training
 from api.plans.plan import Plan
@@ -264,7 +264,8 @@ def _tell_replaced(store: Store, record: SearchRecord, winner: Winner, view: Vie
     now = store.searches.by_id(record.id)
     earlier = now.winner or {}
     if "report" in earlier and not won_final(now, winner):
+        first = "" if of_same_data(earlier, winner.dataset) else "put the data back as it was and "
         view.note(
             f"it replaces the winner of an earlier final, trial {earlier['trial']} after {earlier['epochs']} epochs; "
-            "to have that one back, repeat the command that chose it"
+            f"to have that one back, {first}repeat the command that chose it"
         )

@@ -36,12 +36,13 @@ def search_teacher(store: Store, record: SearchRecord, student: SearchRecord) ->
 
     Raises:
         OptionError: it has no trained winner, or is the very search that is to learn.
+        DataError: its data is not what the winner was trained on.
     """
     from api.compose import reopen
     from api.export.bundle import write_torch
     from api.finals.contestants import finalist
     from api.finals.train import Trainings
-    from api.finals.winner import load_trained
+    from api.finals.winner import load_trained, options_here
     from nas.weights.files import FACTS
 
     if record.id == student.id:
@@ -52,9 +53,10 @@ def search_teacher(store: Store, record: SearchRecord, student: SearchRecord) ->
             f"search {record.name!r} has no trained winner to learn from; train it: nas train {record.name}"
         )
     trial = store.searches.trial(record.id, int(known["trial"]))
-    contestant, trainings = finalist(reopen(store, record), trial), Trainings(store, record, known["options"])
-    dataset, model = load_trained(trainings, contestant, int(known["seed"]))
-    folder = trainings.folder / trainings.key(contestant, int(known["seed"])) / "network"
+    plan, seed = reopen(store, record), int(known["seed"])
+    contestant, trainings = finalist(plan, trial), Trainings(store, record, options_here(store, plan, known["options"]))
+    dataset, model = load_trained(trainings, contestant, seed, known=known)
+    folder = trainings.folder / trainings.key(contestant, seed) / "network"
     folder.mkdir(parents=True, exist_ok=True)
     write_torch(folder, contestant.graph, model.folded)
     facts = {"classes": list(dataset.classes), "mean": list(dataset.mean), "std": list(dataset.std)}

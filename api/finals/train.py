@@ -114,7 +114,10 @@ class Trainings:
         return folder
 
     def key(self, contestant: Contestant, seed: int) -> str:
-        """Names a training by what it is."""
+        """Names a training by what it is, but for its pictures: the processes that train read those, this one does not.
+
+        Checkpoints made from other pictures lie side by side in its folder (`nas.training.trainer`).
+        """
         facts = [contestant.space.to_dict(), contestant.encoding, decisive(self.options), seed]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -15,6 +15,7 @@ from api.plans.plan import Plan
 from api.results.picks import pick_trial
 from api.store import Store
 from api.store.searches import SearchRecord
+from nas.errors import DataError
 from nas.evaluator import Progress
 from nas.trial import Trial, TrialState
 
@@ -69,8 +70,19 @@ def choose_trial(store: Store, record: SearchRecord, number: int | None) -> Tria
 def won_final(record: SearchRecord, winner: Winner) -> bool:
     """Whether these are the very weights that won the search's final."""
     known = record.winner or {}
-    same = known.get("trial") == winner.trial.number and known.get("seed") == winner.seed
-    return "report" in known and same and decisive(known["options"]) == decisive(winner.options)
+    same = _is_training_of(known, winner.trial, winner.seed, winner.options)
+    return "report" in known and same and of_same_data(known, winner.dataset)
+
+
+def of_same_data(known: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Whether a stored winner was trained on these pictures; True where that was not kept yet."""
+    return known.get("data_digest") in (None, dataset.digest)
+
+
+def options_here(store: Store, plan: Plan, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's options, to read it here: where it was trained says nothing of where it is read now."""
+    cache = final_options(plan.spec, {}, store.settings)["cache_dir"]
+    return {**options, "device": "auto", "gpus": 1, "cache_dir": cache}
 
 
 def train_winner(
@@ -95,25 +107,33 @@ def train_winner(
     Raises:
         OptionError: the search did not train on pictures, so there is nothing to train on.
         EvaluationError: the training failed.
+        DataError: the data is not what the network was trained on.
     """
     given = dict(options or {})
     seed, chosen = final_seeds(plan.spec.seed, 1)[0], final_options(plan.spec, given, store.settings)
     before = None if decisive(given) else _trained_before(store, record, trial)
     if before is not None:
-        # Where it was trained says nothing of where it is read now.
-        here = {"device": "auto", "gpus": 1, "cache_dir": chosen["cache_dir"]}
-        seed, chosen = before[1], {**before[0], **here, **given}
+        seed, chosen = before[1], {**options_here(store, plan, before[0]), **given}
+    known = record.winner or {}
+    if not _is_training_of(known, trial, seed, chosen):
+        known = {}
     contestant, trainings = finalist(plan, trial), Trainings(store, record, chosen)
     began = time.monotonic()
-    dataset, model = load_trained(trainings, contestant, seed, report)
+    dataset, model = load_trained(trainings, contestant, seed, report, known=known)
     seconds = time.monotonic() - began
     facts = {"val_accuracy": model.val_accuracy, "history": model.history, "init": model.fit}
     tested = {"test_accuracy": model.test_accuracy, "recall": model.recall}
     trainings.keep(contestant, seed, {**facts, **tested, "seconds": seconds})
     winner = Winner(trial, dataset, model, chosen, seed)
-    if "report" not in (record.winner or {}):  # else the final's choice stands
-        store.searches.keep_winner(record.id, describe_winner(winner))
+    # A final's choice stands, also that of one which ended while this trained.
+    store.searches.keep_winner(record.id, describe_winner(winner), unless="report")
     return winner
+
+
+def _is_training_of(known: Mapping[str, Any], trial: Trial, seed: int, options: Mapping[str, Any]) -> bool:
+    """Whether a stored winner is this training, whatever pictures it had."""
+    same = known.get("trial") == trial.number and known.get("seed") == seed
+    return same and decisive(known["options"]) == decisive(options)
 
 
 def _trained_before(store: Store, record: SearchRecord, trial: Trial) -> tuple[dict[str, Any], int] | None:
@@ -135,8 +155,13 @@ def load_trained(
     seed: int,
     report: Callable[[Progress], None] = lambda progress: None,
     evaluator: TrainingEvaluator | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, TrainedModel]:
     """A contestant's data and trained network, tested; trained here and now if there is no checkpoint of it.
+
+    Where the data has changed since, the weights that were asked for cannot be made, and others would not be what was
+    chosen: so this refuses. Only a final trains anew, which also chooses anew; its trainings set the earlier ones
+    aside, and find them when the data is put back.
 
     Args:
         trainings: whose options count, and where the checkpoints are.
@@ -144,6 +169,11 @@ def load_trained(
         seed: of its training.
         report: called after each epoch.
         evaluator: made of these options, if there is one already.
+        known: what was kept of this training as the search's winner, if it is.
+
+    Raises:
+        EvaluationError: the training failed.
+        DataError: the data is not what this was trained on.
     """
     from nas.evaluators.training import TrainingEvaluator
     from nas.training.final import assess
@@ -152,6 +182,14 @@ def load_trained(
     evaluator = evaluator or TrainingEvaluator(**trainings.options)
     folder = trainings.folder / trainings.key(contestant, seed)
     with intra_op_threads(int(trainings.options.get("threads", 1))):
+        begun = evaluator.trainer(contestant.graph, seed=seed, workdir=folder)
+        begun.resume()
+        if (begun.preceded and not begun.done) or not of_same_data(known or {}, begun.dataset):
+            raise DataError(
+                f"search {trainings.record.name!r}: {contestant.label} was trained on other pictures than "
+                f"{begun.dataset.spec} holds now; put them back as they were, or train and choose anew on these: "
+                f"nas train {trainings.record.name}"
+            )
         trainer = evaluator.train(contestant.graph, seed=seed, workdir=folder, report=report)
         return trainer.dataset, assess(trainer)
 
@@ -164,6 +202,7 @@ def describe_winner(winner: Winner) -> dict[str, Any]:
         "options": dict(winner.options),
         "seed": winner.seed,
         "epochs": winner.epochs,
+        "data_digest": winner.dataset.digest,
         "val_accuracy": winner.model.val_accuracy,
         "test_accuracy": winner.model.test_accuracy,
         "recall": winner.model.recall,

@@ -23,9 +23,11 @@ import sqlalchemy as sa
 from api.errors import StoreError
 from api.store import Store
 from api.store.engine import Database
+from api.store.models import metadata
 from nas.durable import to_disk
 
 _SQLITE, _POSTGRESQL = b"SQLite format 3\x00", b"PGDMP"
+_OURS = frozenset({*metadata.tables, "alembic_version"})
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def restore(store: Store, path: Path, *, force: bool = False) -> str | None:
     Args:
         store: whose database is replaced; no worker may be at work on it.
         path: what `back_up` wrote, from the same kind of database.
-        force: replace a database that is not empty.
+        force: replace a database that is not empty. Of PostgreSQL, tables that are not ours are never dropped.
 
     Returns:
         The schema's revision now; it may be an older one.
@@ -157,14 +159,26 @@ def _sqlite(path: Path) -> Iterator[sqlite3.Connection]:
 def _replace_postgresql(database: Database, path: Path) -> None:
     listed = _run(database, "pg_restore", "--list", str(path), connect=False)
     kept = set(re.findall(r"^\d+; \d+ \d+ TABLE (?!DATA )\S+ (\S+) ", listed, re.MULTILINE))
-    if strange := _tables(database) - kept:
+    newer = _tables(database) - kept
+    if strange := newer - _OURS:
         raise StoreError(
             f"database {database.label} holds {', '.join(sorted(strange)[:3])}, which the backup does not: restore "
             "into an empty database and name that in LIGHTNAS_DATABASE_URL"
         )
     database.close()
-    options = ("--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction")
-    _run(database, "pg_restore", *options, "--exit-on-error", str(path))
+    options = ("--clean", "--if-exists", "--no-owner", "--no-privileges")
+    if not newer:
+        _run(database, "pg_restore", *options, "--single-transaction", "--exit-on-error", str(path))
+        return
+    # Tables of an upgrade since may refer to those that are replaced. pg_restore cannot drop what it has not, so its
+    # statements follow the drop in one transaction of psql's; first all of them into a file, for a cut backup shows
+    # at its end only.
+    with tempfile.TemporaryDirectory(prefix="lightnas-restore-") as folder:
+        script = f"--file={folder}/restore.sql"
+        _run(database, "pg_restore", *options, script, str(path), connect=False)
+        drop = f"--command=DROP TABLE {', '.join(sorted(newer))}"
+        in_one = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1")
+        _run(database, "psql", *in_one, drop, script)
 
 
 def _run(database: Database, program: str, *arguments: str, connect: bool = True) -> str:

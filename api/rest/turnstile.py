@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import Final
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from api.errors import StoreError
 from api.store import Store
+
+SWEEP_S: Final = 1.0
+"""How often evaluations are looked for that are lost for good."""
+AWAY_S: Final = 3.0
+"""Without such a look for longer, no client could be heard of meanwhile."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -39,6 +49,7 @@ class Turnstile:
         self._gates: dict[int, _Gate] = {}
         self._opening = asyncio.Lock()
         self._open = self._closed = False
+        self._swept_at: float | None = None  # time.time(), which goes on while the machine sleeps
 
     @classmethod
     def of(cls, app: FastAPI) -> Turnstile:
@@ -49,11 +60,39 @@ class Turnstile:
         return found
 
     async def open(self) -> None:
-        """Before the first trial is given away after a start: the clients that have one could not be heard of."""
+        """To be called before a trial is given away or given up: no silence counts that could not be heard.
+
+        That is all before this process began, and while it stood still or had no database.
+        """
         async with self._opening:
+            now = time.time()
             if not self._open:
                 await run_in_threadpool(self._evaluations.hold_all)
                 self._open = True
+            elif self._swept_at is not None and now - self._swept_at > AWAY_S:
+                await run_in_threadpool(self._evaluations.hold_all, now - self._swept_at)
+                self._swept_at = now
+
+    async def sweep(self) -> None:
+        """End evaluations that are lost for good, again and again until it is cancelled: perhaps no client asks.
+
+        Only this process does, which hears of the clients; the worker that waits for them may live while it does not.
+        """
+        looked, well = None, True
+        while True:
+            began = time.time()
+            try:
+                await self.open()
+                # Lost at the last look already: a database that stands still lets this one wait, and the clients, too.
+                looked = await run_in_threadpool(self._evaluations.expire, looked)
+                self._swept_at, well = max(began, self._swept_at or began), True
+            except StoreError as e:
+                if well:
+                    _log.warning("remote evaluations cannot be looked at, and are later: %s", e)
+                well = False
+            except Exception:  # one look that goes wrong must not be the last
+                _log.exception("remote evaluations could not be looked at")
+            await asyncio.sleep(SWEEP_S)
 
     def close(self) -> None:
         """Send all away that wait; a server calls it before it waits for its connections to end."""

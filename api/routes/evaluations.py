@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from api.auth import User
 from api.errors import Conflict
@@ -61,8 +62,10 @@ async def ask(
     if record.spec["evaluator"] != REMOTE:
         raise Conflict(f"search {search_id} is evaluated by {record.spec['evaluator']} on the server, not by clients")
     turnstile = Turnstile.of(request.app)
-    await turnstile.open()
     while True:
+        if await request.is_disconnected():  # a trial of nobody would stand still for a lease, an attempt the less
+            raise ClientDisconnect
+        await turnstile.open()
         try:
             last = time.monotonic() >= deadline
             with place(user.token_id) if wanted.onnx else contextlib.nullcontext():  # before anything is leased

@@ -26,7 +26,7 @@ from api.schemas.jobs import (
 )
 from api.service import Service
 from api.store.jobs import JobRecord, Wanted
-from api.store.searches import SearchRecord
+from api.store.searches import Hold, SearchRecord
 from api.submit import steer
 from api.submit.jobs import AskedJob, export_job, profile_job, train_job, verify_job
 
@@ -96,8 +96,14 @@ def job(job_id: JobId, service: ServiceDep, _user: Reader) -> JobOut:
 @router.post("/{job_id:int}/cancel", response_model=JobOut, responses=responses(404, 409))
 def cancel(job_id: JobId, service: ServiceDep, user: Submitter, once: OnceDep) -> Response:
     """Cancel a job: at once where it waits, after its running step where it runs."""
-    require_owner(user, service.store.jobs.get(job_id).owner)
-    return once(lambda: _describe(service, service.store.jobs.stop(job_id, Wanted.CANCEL)), 200)
+    found = service.store.jobs.get(job_id)
+    require_owner(user, found.owner)
+
+    def action() -> JobOut:
+        require_owner(user, service.store.jobs.hold(found).owner)
+        return _describe(service, service.store.jobs.stop(job_id, Wanted.CANCEL))
+
+    return once(action, 200)
 
 
 @router.delete("/{job_id:int}", status_code=204, responses=responses(404, 409))
@@ -116,7 +122,12 @@ def _own(service: Service, user: User, search: SearchRef) -> SearchRecord:
 
 
 def _queue(service: Service, user: User, once: Once, asked: AskedJob) -> Response:
-    return once(lambda: _describe(service, asked.queue(service.store, user.name)))
+    def action() -> JobOut:
+        if asked.search is not None:  # since it was looked up, checks took their time
+            require_owner(user, service.store.searches.again(asked.search, Hold.DELETE).owner)
+        return _describe(service, asked.queue(service.store, user.name))
+
+    return once(action)
 
 
 def _describe(service: Service, record: JobRecord) -> JobOut:

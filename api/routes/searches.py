@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from api.auth import USER_PATTERN
 from api.compose import queue_search
-from api.errors import OptionError
+from api.errors import Conflict, OptionError
 from api.plans.checks import check_evaluator
 from api.plans.estimate import estimate_search
 from api.plans.plan import Plan
@@ -39,7 +39,7 @@ from api.schemas.searches import (
 )
 from api.service import Service
 from api.store.jobs import Wanted
-from api.store.searches import SearchRecord
+from api.store.searches import Hold, SearchRecord
 from api.submit import steer
 from api.submit.searches import plan_search, read_request
 from nas.errors import DataError, EvaluationError, SearchError
@@ -52,9 +52,12 @@ _Printable = Annotated[str | None, Query(min_length=1, max_length=64, pattern=r"
 @router.post("", status_code=201, response_model=SearchOut, responses=responses(404, 409), dependencies=HEAVY)
 def submit(wanted: SearchRequest, service: ServiceDep, user: Submitter, once: OnceDep) -> Response:
     """Submit a search: everything is checked now, and a worker makes it."""
+    earlier = None if wanted.earlier is None else service.store.searches.get(str(wanted.earlier))
     plan, board = _check(service, wanted)
 
     def action() -> SearchOut:
+        if earlier is not None:
+            _check_pinned(service, plan, earlier)
         made = queue_search(service.store, plan, board=board, name=wanted.name, owner=user.name)
         return _describe(service, made.id)
 
@@ -114,14 +117,14 @@ def search(search_id: SearchId, service: ServiceDep, _user: Reader) -> SearchOut
 def cancel(search_id: SearchId, service: ServiceDep, user: Submitter, once: OnceDep) -> Response:
     """Cancel a search: at once where it waits, after its running step where it runs. It can be resumed."""
     record = _own(service, user, search_id)
-    return _change(service, record, once, lambda: steer.stop_search(service.store, record, Wanted.CANCEL))
+    return _change(service, user, record, once, lambda: steer.stop_search(service.store, record, Wanted.CANCEL))
 
 
 @router.post("/{search_id}/pause", response_model=SearchOut, responses=responses(404, 409))
 def pause(search_id: SearchId, service: ServiceDep, user: Submitter, once: OnceDep) -> Response:
     """Pause a search: at once where it waits, after its running step where it runs."""
     record = _own(service, user, search_id)
-    return _change(service, record, once, lambda: steer.stop_search(service.store, record, Wanted.PAUSE))
+    return _change(service, user, record, once, lambda: steer.stop_search(service.store, record, Wanted.PAUSE))
 
 
 @router.post("/{search_id}/resume", response_model=SearchOut, responses=responses(404, 409))
@@ -140,7 +143,7 @@ def resume(
         with naming("body.stop_when", OptionError):
             steer.resume_search(service.store, record, changes)
 
-    return _change(service, record, once, change)
+    return _change(service, user, record, once, change)
 
 
 @router.post("/{search_id}/retry", response_model=SearchOut, responses=responses(404, 409))
@@ -148,7 +151,7 @@ def retry(search_id: SearchId, service: ServiceDep, user: Submitter, once: OnceD
     """Evaluate a search's failed trials again."""
     record = _own(service, user, search_id)
     steer.check_idle(service.store, record)
-    return _change(service, record, once, lambda: steer.retry_search(service.store, record))
+    return _change(service, user, record, once, lambda: steer.retry_search(service.store, record))
 
 
 @router.delete("/{search_id:int}", status_code=204, responses=responses(404, 409))
@@ -174,14 +177,24 @@ def _check(service: Service, wanted: SearchRequest) -> tuple[Plan, str | None]:
     return plan, board
 
 
+def _check_pinned(service: Service, plan: Plan, earlier: SearchRecord) -> None:
+    """Raises NotFound or Conflict if a search starts from another one than was meant: its checks took their time."""
+    service.store.searches.again(earlier, Hold.DELETE)
+    if plan.spec.earlier is None or plan.spec.earlier["search"] != earlier.id:
+        raise Conflict(f"which search is {earlier.name!r} changed just now; send the request again")
+
+
 def _own(service: Service, user: Submitter, search_id: int) -> SearchRecord:
     record = service.store.searches.by_id(search_id)
     require_owner(user, record.owner)
     return record
 
 
-def _change(service: Service, record: SearchRecord, once: Once, change: Callable[[], None]) -> Response:
+def _change(
+    service: Service, user: Submitter, record: SearchRecord, once: Once, change: Callable[[], None]
+) -> Response:
     def action() -> SearchOut:
+        require_owner(user, service.store.searches.again(record).owner)  # looked up before this transaction
         change()
         return _describe(service, record.id)
 

@@ -113,20 +113,17 @@ class EvaluationStore:
         wanted = set(numbers)
         return [Standing(*row) for row in found if row.number in wanted]
 
-    def expire(self, search_id: int) -> None:
-        """End the evaluations whose last lease is lost as failed."""
-        with self._db.read() as c:
-            lost = self._claimable(c, search_id)
-            if not any(row["attempts"] >= row["task"]["attempts"] for row in lost):
-                return
-        with self._db.write() as c:
-            for row in self._claimable(c, search_id, lock=True):
-                self._gave_up(c, row)
-
     def withdraw(self, search_id: int) -> None:
         """Take back the trials nobody has; those that are with a client stay."""
         with self._db.write() as c:
             c.execute(sa.delete(evaluations).where(evaluations.c.search_id == search_id, evaluations.c.state == "open"))
+
+    def free(self, search_id: int) -> None:
+        """Take the trials of a search that was over from their clients, who were sent away: none of them lost it."""
+        its = sa.and_(evaluations.c.search_id == search_id, evaluations.c.state == "leased")
+        anew: dict[str, Any] = {"state": "open", "attempts": evaluations.c.attempts - 1, "token": None, "steps": []}
+        with self._db.write() as c:
+            c.execute(sa.update(evaluations).where(its).values(**anew, lease_until=None))
 
     def drop(self, search_id: int, numbers: Sequence[int]) -> None:
         """Forget evaluations wherever they stand; whoever has one is refused from now on."""
@@ -164,12 +161,41 @@ class EvaluationStore:
         with self._db.write() as c:
             c.execute(sa.delete(evaluations).where(evaluations.c.search_id == search_id))
 
-    def hold_all(self) -> None:
-        """Begin all leases anew: whoever heard of the clients was away, and they must not pass for lost by that."""
+    # What who hears of the evaluators does -----------------------------------------------------------------------
+
+    def hold_all(self, away_s: float | None = None) -> None:
+        """Count no silence of a time in which no client could be heard of: none must pass for lost by that.
+
+        Args:
+            away_s: how long that was, up to now; None: nobody knows, and all leases begin anew.
+        """
+        columns = [evaluations.c[name] for name in ("search_id", "number", "task", "lease_until")]
+        query = sa.select(*columns).where(evaluations.c.state == "leased").with_for_update()
         with self._db.write() as c:
-            query = sa.select(evaluations).where(evaluations.c.state == "leased").with_for_update()
-            for row in c.execute(query).mappings().all():
-                self._hold(c, row["search_id"], row)
+            moment = self._db.now(c)
+            for row in c.execute(query.order_by(evaluations.c.search_id, evaluations.c.number)).all():
+                until = moment + dt.timedelta(seconds=row.task["lease_s"])
+                if away_s is not None:
+                    until = min(until, row.lease_until + dt.timedelta(seconds=away_s))
+                c.execute(sa.update(evaluations).where(_is(row.search_id, row.number)).values(lease_until=until))
+
+    def expire(self, before: dt.datetime | None = None) -> dt.datetime:
+        """End the evaluations whose last lease is lost as failed, of all searches that give trials away.
+
+        Args:
+            before: only where it was lost before this moment; None: by now.
+
+        Returns:
+            This moment, by the database's clock.
+        """
+        with self._db.read() as c:
+            moment = self._db.now(c)
+            lost = self._lost(c, before or moment)
+        if lost:
+            with self._db.write() as c:
+                for row in self._lost(c, before or moment, lock=True):
+                    self._gave_up(c, row)
+        return moment
 
     # What evaluators do ------------------------------------------------------------------------------------------
 
@@ -299,7 +325,8 @@ class EvaluationStore:
             raise NotFound(f"search {search_id} does not wait for trial {number}; ask for another one")
         if row["token"] is None or not secrets.compare_digest(row["token"], token):
             silent = f"nothing was heard of it for {row['task']['lease_s']:g} s"
-            why = "the trial has ended without it" if row["state"] == "ended" else silent
+            others = {"ended": "the trial has ended without it", "open": "the search was stopped meanwhile"}
+            why = others.get(row["state"], silent)
             raise Conflict(
                 f"trial {number} of search {search_id} is no longer this client's: {why}; ask for another one"
             )
@@ -320,6 +347,19 @@ class EvaluationStore:
         )
         query = query.order_by(evaluations.c.number).limit(limit)
         return connection.execute(query.with_for_update(skip_locked=True) if lock else query).mappings().all()
+
+    def _lost(
+        self, connection: sa.Connection, before: dt.datetime, *, lock: bool = False
+    ) -> Sequence[Mapping[Any, Any]]:
+        """Those whose last lease ran out before a moment, without their reports."""
+        columns = [evaluations.c[name] for name in ("search_id", "number", "task", "attempts", "leased_at")]
+        query = sa.select(*columns).where(
+            evaluations.c.state == "leased",
+            evaluations.c.lease_until < before,
+            evaluations.c.search_id.in_(sa.select(searches.c.id).where(searches.c.state.in_(_SERVED))),
+        )
+        found = connection.execute(query.with_for_update(skip_locked=True) if lock else query).mappings().all()
+        return [row for row in found if row["attempts"] >= row["task"]["attempts"]]
 
     def _gave_up(self, connection: sa.Connection, row: Mapping[Any, Any]) -> bool:
         """Whether an evaluation was lost too often; it has failed then."""

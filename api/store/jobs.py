@@ -16,6 +16,7 @@ from api.store.engine import Database
 from api.store.events import note
 from api.store.fence import Fence
 from api.store.models import jobs, now, searches
+from api.store.texts import error_text, storable
 
 ATTEMPTS = 20
 """Claims without any progress after which a job fails: something in it kills its workers."""
@@ -72,6 +73,12 @@ class JobStore:
     A search's job moves its search along: both are always in the same state, in one transaction.
     """
 
+    # Whatever writes to the store locks in one order, so that no two transactions wait for each other: rows of jobs
+    # (of several the lowest number first), then rows of searches, last the turn to write an event (`events.note`).
+    # Writing an event of a search or job also keeps that row from being deleted, by then after the turn. So whoever
+    # waits for his turn holds a search by no more than `Hold.CHANGE`; to delete one he holds all its jobs, too, and
+    # nobody is left who would tell of it.
+
     def __init__(self, database: Database) -> None:
         self._db = database
 
@@ -111,6 +118,24 @@ class JobStore:
         """
         with self._db.read() as c:
             return self._one(c, job_id)
+
+    def hold(self, record: JobRecord) -> JobRecord:
+        """A job looked up before, as it is now; in a transaction, nobody else changes it until that ends.
+
+        Raises:
+            NotFound: it was deleted, though its number may be another's by now.
+        """
+        with self._db.write() as c:
+            job = self._one(c, record.id, lock=True)
+        if job.created_at != record.created_at:
+            raise NotFound(f"job {record.id} was deleted just now, and another one has its number; look at that")
+        return job
+
+    def hold_all(self, search_id: int, limit: int) -> list[JobRecord]:
+        """The first `limit` jobs about a search, held as by `hold`."""
+        query = sa.select(*_COLUMNS).where(jobs.c.search_id == search_id).order_by(jobs.c.id).limit(limit)
+        with self._db.write() as c:
+            return [JobRecord(**row) for row in c.execute(query.with_for_update()).mappings()]
 
     def of_search(self, search_id: int) -> JobRecord | None:
         """The job that runs a search; None for a search of the command line."""
@@ -244,13 +269,14 @@ class JobStore:
         Raises:
             JobLost: the job is another worker's.
         """
-        values: dict[str, Any] = {"attempts": 1} if progress is None else {"attempts": 1, "progress": dict(progress)}
+        told = None if progress is None else storable(progress)
+        values: dict[str, Any] = {"attempts": 1} if told is None else {"attempts": 1, "progress": told}
         with self._db.write() as c:
             fence.check(c)
             c.execute(sa.update(jobs).where(jobs.c.id == fence.job_id).values(values))
-            if progress is not None:
+            if told is not None:
                 search = c.execute(sa.select(jobs.c.search_id).where(jobs.c.id == fence.job_id)).scalar()
-                note(c, "job.progress", data=progress, job_id=fence.job_id, search_id=search)
+                note(c, "job.progress", data=told, job_id=fence.job_id, search_id=search)
 
     def give_back(self, fence: Fence, *, wait_s: float = 0.0, spent: bool = False, error: str | None = None) -> None:
         """Queue a claimed job for the next worker; nothing if it is another's already.
@@ -278,7 +304,7 @@ class JobStore:
                 "lease_until": None,
                 "queued_at": later,
                 "not_before": later if wait_s else None,
-                "error": error,
+                "error": error_text(error),
             }
             if not spent:
                 values["attempts"] = max(0, job.attempts - 1)
@@ -322,9 +348,10 @@ class JobStore:
         result: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> None:
+        error = error_text(error)
         values: dict[str, Any] = {"state": state, "error": error, "worker": None, "token": None, "lease_until": None}
         if result is not None:
-            values["result"] = dict(result)
+            values["result"] = storable(result)
         connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(**values, finished_at=now()))
         self._tell(connection, self._one(connection, job.id), {"error": error})
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,11 +17,28 @@ from api.store.engine import Database, file_lock
 from api.store.events import note
 from api.store.fence import Fence
 from api.store.models import now, searches, trials
+from api.store.texts import error_text
 from api.store.trials import SqlTrialLog, trial_of
 from nas.trial import Trial, TrialState
 
 _ADVISORY_CLASS = 0x6C6E  # of PostgreSQL's two-number advisory locks; the second number is the search's id
+_UNIQUE_VIOLATION = "23505"  # of PostgreSQL; the latency table may be missing, too, which is another mistake
 LOCK_PATIENCE_S = 3.0  # a killed process's connection lives on for a moment; a file's lock does not
+
+
+class Hold(Enum):
+    """What nobody else can do with a search until a transaction ends; SQLite has one writer at a time anyway."""
+
+    DELETE = "delete"
+    CHANGE = "change"
+    REFER = "refer"  # nor change nor delete it: whoever is to delete it keeps away what would come to belong to it
+
+
+_LOCKS: dict[Hold, dict[str, Any]] = {
+    Hold.DELETE: {"read": True, "key_share": True},
+    Hold.CHANGE: {"key_share": True},
+    Hold.REFER: {},
+}
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,13 @@ class SearchStore:
                     "another --name"
                 )
             # A name must be there at once: a placeholder nobody can type until the id is known.
-            inserted = c.execute(sa.insert(searches).values(**values, name=name or f"\x01{now().isoformat()}"))
+            try:
+                inserted = c.execute(sa.insert(searches).values(**values, name=name or f"\x01{now().isoformat()}"))
+            except sa.exc.IntegrityError as e:
+                if name is None or getattr(e.orig, "sqlstate", None) != _UNIQUE_VIOLATION:
+                    raise
+                # another process was quicker, which SQLite's write lock prevents
+                raise AlreadyExists(f"there is a search {name!r} already; choose another name") from e
             assert inserted.inserted_primary_key is not None
             search_id = int(inserted.inserted_primary_key[0])
             if name is None:
@@ -130,6 +154,23 @@ class SearchStore:
             row = c.execute(sa.select(searches).where(searches.c.id == search_id)).mappings().first()
         if row is None:
             raise NotFound(f"no search {search_id}; `nas searches list` shows what there is")
+        return SearchRecord(**row)
+
+    def again(self, record: SearchRecord, hold: Hold | None = None) -> SearchRecord:
+        """A search looked up before, as it is now.
+
+        Args:
+            record: as it was.
+            hold: in a transaction, what nobody else can do with it until that ends.
+
+        Raises:
+            NotFound: it was deleted, though its number or name may be another's by now.
+        """
+        query = sa.select(searches).where(searches.c.id == record.id, searches.c.created_at == record.created_at)
+        with self._db.read() as c:
+            row = c.execute(query if hold is None else query.with_for_update(**_LOCKS[hold])).mappings().first()
+        if row is None:
+            raise NotFound(f"search {record.name!r} was deleted just now; `nas searches list` shows what there is")
         return SearchRecord(**row)
 
     def get(self, name: str) -> SearchRecord:
@@ -174,7 +215,7 @@ class SearchStore:
 
     def set_state(self, search_id: int, state: str, *, error: str | None = None) -> None:
         """Move a search to another state."""
-        finished = None if state in ("queued", "running") else now()
+        finished, error = None if state in ("queued", "running") else now(), error_text(error)
         with self._db.write() as c:
             c.execute(
                 sa.update(searches)
@@ -206,11 +247,24 @@ class SearchStore:
             raise NotFound(f"search {search_id} has no trial {number}")
         return trial_of(row)
 
-    def keep_winner(self, search_id: int, facts: Mapping[str, Any]) -> None:
-        """Keep facts about the search's winner beside those known, in one transaction."""
-        known = sa.select(searches.c.winner).where(searches.c.id == search_id).with_for_update()
+    def keep_winner(
+        self, search_id: int, facts: Mapping[str, Any], *, unless: str | None = None, join: Collection[str] = ()
+    ) -> None:
+        """Keep facts about the search's winner beside those known, in one transaction.
+
+        Args:
+            search_id: of the search.
+            facts: name -> value.
+            unless: nothing is kept where this fact is known.
+            join: of these facts, which are mappings, the items are kept beside those known.
+        """
+        query = sa.select(searches.c.winner).where(searches.c.id == search_id).with_for_update()
         with self._db.write() as c:
-            merged = {**(c.execute(known).scalar() or {}), **facts}
+            known = c.execute(query).scalar() or {}
+            if unless in known:
+                return
+            joined = {name: {**known.get(name, {}), **facts[name]} for name in join}
+            merged = {**known, **facts, **joined}
             c.execute(sa.update(searches).where(searches.c.id == search_id).values(winner=merged))
 
     def retry_failed(self, search_id: int) -> int:

@@ -9,12 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from api.errors import StoreError
-from api.redaction import redact
 from api.store.columns import rounded, shown_attrs
 from api.store.engine import Database
 from api.store.events import note
 from api.store.fence import Fence
 from api.store.models import now, searches, trials
+from api.store.texts import error_text
 from nas.trial import Trial, TrialState
 
 _ROWS_AT_ONCE = 500
@@ -145,10 +145,5 @@ def _mutable(trial: Trial) -> dict[str, Any]:
         "seconds": trial.seconds,
         "extras": dict(trial.extras),
         "attrs": dict(trial.attrs),
-        "error": _text(trial.error),
+        "error": error_text(trial.error),
     }
-
-
-def _text(text: str | None) -> str | None:
-    """What every database stores (PostgreSQL takes neither NUL nor half a surrogate pair), without secrets."""
-    return None if text is None else redact(text.replace("\0", "").encode("utf-8", "replace").decode("utf-8"))

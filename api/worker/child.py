@@ -16,7 +16,6 @@ from api.errors import AlreadyExists, Conflict, DatabaseAway, JobLost, NotFound,
 from api.executors.choice import TrialExecutor
 from api.jobs.context import Interrupted, JobContext
 from api.operations.log import configure
-from api.redaction import redact
 from api.store import Store
 from api.store.fence import Fence
 from nas.errors import LightnasError
@@ -51,12 +50,12 @@ def run_job(context: JobContext) -> None:
             raise
         if isinstance(e, StoreError) and not isinstance(e, _OURS):  # a full disk, a folder that cannot be written
             log.error("%s", e)
-            jobs.give_back(fence, wait_s=_RETRY_S, spent=True, error=redact(str(e)))
+            jobs.give_back(fence, wait_s=_RETRY_S, spent=True, error=str(e))
             return
-        jobs.finish(fence, "failed", error=redact(str(e)))
+        jobs.finish(fence, "failed", error=str(e))
     except Exception as e:
         log.exception("job %s failed by a mistake of lightnas", context.job.id)
-        jobs.finish(fence, "failed", error=redact(f"{type(e).__name__}: {' '.join(str(e).split())}"))
+        jobs.finish(fence, "failed", error=f"{type(e).__name__}: {' '.join(str(e).split())}")
     else:
         jobs.finish(fence, "complete", result=result)
 

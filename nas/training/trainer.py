@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -88,6 +88,8 @@ class Trainer:
     Attributes:
         fit: what `init` gave, as JSON types; None without it, or before the training began.
         history: per epoch its number, loss and, where it was validated, accuracy.
+        preceded: whether the folder holds a finished training of something else, made before its data changed; known
+            after `resume`.
 
     Raises:
         EvaluationError: graph and data do not fit, or the batch is too small for so many processes.
@@ -118,6 +120,7 @@ class Trainer:
         self.dataset, self.recipe, self.seed, self.device = dataset, recipe, seed, device
         self.amp = amp and device.type == "cuda"
         self.history: list[dict[str, float]] = []
+        self.preceded = False
         self._path = workdir / CHECKPOINT
         self._identity = _identity(graph, dataset, recipe, seed, init, teacher)
         self._init, self._teacher, self._ranks = init, teacher, ranks
@@ -245,9 +248,13 @@ class Trainer:
         return (1 - recipe.distil) * loss + recipe.distil * distilled
 
     def _batches(self, generator: torch.Generator) -> Iterator[NDArray[np.int64]]:
-        """Shuffled rows in batches of nearly equal size: none so small that a norm could not be computed."""
+        """Shuffled rows in batches of nearly equal size: none so small that a norm could not be computed.
+
+        A batch may hold a picture more than the recipe says, where one would else be left alone.
+        """
         order = torch.randperm(len(self.dataset.train), generator=generator)
-        for rows in torch.tensor_split(order, math.ceil(len(order) / self.recipe.batch)):
+        in_pairs = max(1, len(order) // 2)
+        for rows in torch.tensor_split(order, min(in_pairs, math.ceil(len(order) / self.recipe.batch))):
             yield rows.numpy()
 
     def _lr(self, done: float) -> float:
@@ -281,17 +288,37 @@ class Trainer:
             if self._average is not None:
                 state |= {"student": self._student.state_dict(), "averaged_steps": self._average.steps}
         with self._disk():
+            if len(self.history) == 1:  # what was taken up is its own
+                self._set_aside()
             checkpoint.save(self._path, state)
 
+    def _set_aside(self) -> None:
+        """Keep the finished training of something else that lies where this one will.
+
+        It cannot be made again while the data is not as it was; when that is put back, `resume` finds it.
+        """
+        state = checkpoint.load(self._path)
+        if _is_finished(state) and state.get("identity") != self._identity:
+            self._path.replace(self._aside(str(state.get("identity"))))
+
+    def _aside(self, identity: str) -> Path:
+        stem, suffix = CHECKPOINT.split(".")
+        return self._path.with_name(f"{stem}-{identity[:16]}.{suffix}")
+
     def resume(self) -> None:
-        """Take up the checkpoint, if there is one of this very training.
+        """Take up the checkpoint, if there is one of this very training, also one that was set aside.
 
         Raises:
             SearchError: the disk fails.
         """
+        own_aside = self._aside(self._identity)
         with self._disk():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            state = checkpoint.load(self._path)
+            state = latest = checkpoint.load(self._path)
+            if latest is None or latest.get("identity") != self._identity:
+                state = checkpoint.load(own_aside)
+            others = {*self._path.parent.glob(self._aside("*").name)} - {own_aside}
+        self.preceded = bool(others) or (_is_finished(latest) and latest.get("identity") != self._identity)
         if state is None or state.get("identity") != self._identity:
             return
         self.history, self.fit = state["history"], state.get("fit")
@@ -303,7 +330,8 @@ class Trainer:
             self._average.network.load_state_dict(state["network"])
             self._average.steps = state["averaged_steps"]
         self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # a CPU's is empty, and on CUDA the training goes on with a fresh one
+            self._scaler.load_state_dict(state["scaler"])
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -312,6 +340,11 @@ class Trainer:
             yield
         except OSError as e:
             raise SearchError(f"checkpoint {self._path}: {e.strerror or e}; make room there and start again") from e
+
+
+def _is_finished(state: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
+    """Whether a checkpoint is there and is a finished training's, which has nothing left to go on with."""
+    return state is not None and "optimizer" not in state
 
 
 def _seed(seed: int, epoch: int) -> int:

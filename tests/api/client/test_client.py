@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 import uvicorn
@@ -30,6 +31,7 @@ from api.jobs.context import JobContext
 from api.plans.plan import build_plan
 from api.plans.spec import SearchSpec
 from api.rest.stream import EventHub, Listener
+from api.rest.turnstile import Turnstile
 from api.results.artifacts import ArtifactStore
 from api.schemas.events import EventOut
 from api.schemas.jobs import ExportRequest
@@ -44,6 +46,7 @@ from api.submit.steer import delete_search
 from api.worker.child import run_job
 from nas.evaluator import Architecture
 from nas.evaluators import build_evaluator
+from nas.executor import Task
 from nas.rungs import Stop
 from nas.search import SearchEvent, TrialEnded, TrialStarted, TrialStep
 from nas.spaces import build_space
@@ -64,21 +67,21 @@ class Served:
     """A real server in this process, which can be stopped and started again at its address."""
 
     def __init__(self, app: FastAPI) -> None:
-        self._app, self._port, self._server, self._thread = app, 0, None, None
+        self.app, self.port, self._server, self._thread = app, 0, None, None
         self._server: uvicorn.Server | None
         self._thread: threading.Thread | None
         self.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", self._port))
-        self._port = listening.getsockname()[1]
-        config = uvicorn.Config(self._app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+        listening.bind(("127.0.0.1", self.port))
+        self.port = listening.getsockname()[1]
+        config = uvicorn.Config(self.app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
         self._server = server = uvicorn.Server(config)
         self._thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         self._thread.start()
@@ -256,6 +259,57 @@ def test_rungs_failures_and_forgetfulness_end_a_trial_and_the_loop_goes_on(
         "the accuracy is nan",
         "its evaluator told no accuracy",
     ]
+
+
+def test_what_the_server_refuses_fails_the_trial_and_the_loop_goes_on(
+    client: Client, store: Store, work: Callable[[], threading.Thread]
+) -> None:
+    search = _submit(client, trials=4, rungs=[1], evaluator_options={"steps": 2})
+    worker = work()
+    for trial in client.trials(search.id):
+        with trial:
+            # A rung needs a number, and what is not finite is left out.
+            trial.report(1, {"val_accuracy": float("nan") if trial.number == 0 else 0.5}, steps=2)
+            trial.tell(0.5, {"notes": "x" * {1: 70_000, 2: 3_000_000}.get(trial.number, 1)})
+    worker.join(60)
+    made = _trials(store, search.id)
+    assert [t.state.value for t in made] == ["failed", "failed", "failed", "complete"]
+    for trial, why in zip(made, ("did not report val_accuracy", "extras are longer", "bytes long"), strict=False):
+        assert why in (trial.error or "")
+
+
+@pytest.mark.parametrize("status", [None, 401, 403, 429, 503])
+def test_a_server_that_is_away_or_lets_nobody_in_ends_the_loop(
+    client: Client, store: Store, status: int | None
+) -> None:
+    search = _submit(client, trials=1).id
+    store.evaluations.put(search, Task(0, (0,) * 8, 7, Path()), attempts=3, lease_s=60)
+    (trial,) = client.ask(search)
+    with pytest.raises(ServerError, match="no"), trial:
+        raise ServerError("no", status)
+    assert [s.outcome for s in store.evaluations.standing(search, [0])] == [None]
+
+
+def test_a_client_that_is_gone_is_leased_nothing(client: Client, served: Served, store: Store) -> None:
+    search = _submit(client, trials=1).id
+    path, body = f"/api/v1/searches/{search}/ask", b'{"wait_s": 30}'
+    headers = {
+        "Host": "127.0.0.1",
+        "Authorization": f"Bearer {_token(client)}",
+        "Content-Type": "application/json",
+        "Idempotency-Key": "mine",
+    }
+    head = "\r\n".join([f"POST {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())])
+    waiting = Turnstile.of(served.app)._gates
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as link:
+        link.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        wait_for(lambda: waiting)
+    store.evaluations.put(search, Task(0, (0,) * 8, 7, Path()), attempts=1, lease_s=60)
+    wait_for(lambda: not waiting)
+    assert store.evaluations.waiting(search) == 1
+    answer = httpx.post(served.url + path, content=body, headers=headers, timeout=300)
+    assert [(lease["number"], lease["attempt"]) for lease in answer.json()["leases"]] == [(0, 1)]
+    assert "Idempotency-Replayed" not in answer.headers
 
 
 def test_a_failed_trial_is_evaluated_again_when_it_is_retried(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ import numpy as np
 import pytest
 
 from api.cli import run
+from api.compose import reopen
+from api.finals.teachers import search_teacher
+from api.finals.winner import choose_trial, train_winner, won_final
 from api.store import Store
+from nas.evaluator import Progress
 
 Nas = Callable[..., tuple[int, str, str]]
 
@@ -239,3 +244,114 @@ def test_two_finals_of_a_search_do_not_run_at_once(nas: Nas) -> None:
         status, _, err = nas("train", "s", "--epochs", "1")
     assert status == 2
     assert "another process" in err
+
+
+@pytest.fixture
+def own(home: Path, stripes: str, tmp_path: Path) -> Path:
+    """The pictures of a search `own` that are nobody else's, so that they may change."""
+    return Path(shutil.copy(stripes.removeprefix("npz:"), tmp_path / "own.npz"))
+
+
+def _change(pictures: Path) -> None:
+    """Take pictures of one class away, so that also a network that always answers the same does otherwise."""
+    with np.load(pictures) as arrays:
+        x, y = arrays["x"], arrays["y"]
+    kept = np.flatnonzero((y != 2) | (np.arange(len(y)) < 45))
+    np.savez(pictures, x=x[kept], y=y[kept])
+
+
+@pytest.mark.slow
+def test_weights_of_other_data_are_neither_replaced_nor_told_to_have_won(nas: Nas, own: Path, tmp_path: Path) -> None:
+    def export() -> tuple[int, str, str]:
+        return nas("export", "own", "--to", str(tmp_path / "net"))
+
+    def card() -> dict[str, Any]:
+        return dict(json.loads((tmp_path / "net" / "lightnas-export.json").read_text()))
+
+    _search(nas, f"npz:{own}", "own")
+    command = ("train", "own", "--top", "1", "--baselines", "0", "--epochs", "2", "-o", "batch=16", "--json")
+    status, out, err = nas(*command)
+    assert status == 0, err
+    before = own.read_bytes()
+    with Store.open() as store:
+        record = store.searches.get("own")
+        (checkpoint,) = store.settings.search_folder(record.id).glob("final/*/checkpoint.pt")
+    weights = checkpoint.read_bytes()
+    trial = json.loads(out)["networks"][0]["label"]
+    refused = f"search 'own': {trial} was trained on other pictures than npz:{own} holds now"
+
+    _change(own)
+    for call in (export, lambda: nas("train", "s", "--teacher", "own", "--epochs", "1")):
+        status, _, err = call()
+        assert status == 2
+        assert refused in err
+        assert "put them back as they were, or train and choose anew on these: nas train own" in err
+        assert "Traceback" not in err
+    assert not (tmp_path / "net").exists()
+    assert checkpoint.read_bytes() == weights
+
+    status, anew, err = nas(*command)
+    assert status == 0, err
+    assert "to have that one back, put the data back as it was and repeat the command" in err
+    assert json.loads(anew) != json.loads(out)
+    (aside,) = checkpoint.parent.glob("checkpoint-*.pt")
+    assert aside.read_bytes() == weights
+    status, _, err = export()
+    assert status == 0, err
+    assert {"search": "own", **card()["final"]} == json.loads(anew)
+
+    own.write_bytes(before)
+    status, _, err = export()  # that is not what was chosen last
+    assert status == 2
+    assert refused in err
+    status, back, err = nas(*command)
+    assert status == 0, err
+    assert json.loads(back) == json.loads(out)
+    status, _, err = export()
+    assert status == 0, err
+    assert {"search": "own", **card()["final"]} == json.loads(out)
+    assert aside.read_bytes() == weights
+
+
+@pytest.mark.slow
+def test_a_winner_kept_before_its_data_was_still_counts(home: Path) -> None:
+    with Store.open() as store:
+        record = store.searches.get("s")
+        plan = reopen(store, record)
+        winner = train_winner(store, record, plan, choose_trial(store, record, None), options={"epochs": 1})
+        store.searches.keep_winner(record.id, {"report": {}})
+        kept = store.searches.by_id(record.id)
+    assert kept.winner is not None
+    assert kept.winner["data_digest"] == winner.dataset.digest
+    assert won_final(kept, winner)
+    assert not won_final(kept, replace(winner, dataset=replace(winner.dataset, digest="changed")))
+    early = {name: value for name, value in kept.winner.items() if name != "data_digest"}
+    assert won_final(replace(kept, winner=early), winner)
+
+
+def test_a_final_that_ends_during_an_export_has_chosen(home: Path) -> None:
+    chosen = {"trial": 2, "encoding": "0", "options": {"epochs": 9}, "seed": 7, "epochs": 9, "report": {}}
+    with Store.open() as store:
+        record = store.searches.get("s")
+
+        def end_final(at: Progress) -> None:
+            store.searches.keep_winner(record.id, chosen)
+
+        trial = store.searches.trial(record.id, 0)
+        winner = train_winner(store, record, reopen(store, record), trial, options={"epochs": 1}, report=end_final)
+        now = store.searches.by_id(record.id)
+    assert now.winner == chosen
+    assert not won_final(now, winner)
+
+
+def test_a_teacher_trained_on_a_gpu_teaches_where_there_is_none(home: Path) -> None:
+    with Store.open() as store:
+        teacher, student = store.searches.get("t"), store.searches.get("s")
+        trial = choose_trial(store, teacher, None)
+        train_winner(store, teacher, reopen(store, teacher), trial, options={"epochs": 1})
+        options = (store.searches.by_id(teacher.id).winner or {})["options"]
+        there = {"device": "cuda", "gpus": 8, "cache_dir": "/nowhere/cache"}
+        store.searches.keep_winner(teacher.id, {"options": {**options, **there}})
+        found = search_teacher(store, store.searches.by_id(teacher.id), student)
+        (checkpoint,) = store.settings.search_folder(teacher.id).glob("final/*/checkpoint.pt")
+    assert Path(found["teacher"]) == checkpoint.parent / "network"

@@ -226,6 +226,69 @@ def test_a_job_about_a_search_is_for_its_owner(
     assert ask("DELETE", f"jobs/{job['id']}").status_code == 403
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_no_job_is_about_a_search_that_was_deleted_while_it_was_checked(
+    ask: Ask,
+    store: Store,
+    make_search: Callable[..., SearchRecord],
+    monkeypatch: pytest.MonkeyPatch,
+    taken: bool,
+) -> None:
+    """Nor about the one that has its number by then: SQLite gives the highest again."""
+    from api.submit.jobs import export_job
+
+    def slowly(store: Store, wanted: Any, search: SearchRecord) -> Any:
+        asked = export_job(store, wanted, search)
+        assert ask("DELETE", f"searches/{search.id}").status_code == 204
+        if taken:
+            made = make_search("theirs", owner="bob").id
+            assert made == search.id or store.database.path is None
+        return asked
+
+    make_search("s")
+    monkeypatch.setattr("api.routes.jobs.export_job", slowly)
+    answer = ask("POST", "jobs/export", json={"search": "s"})
+    assert (answer.status_code, "search 's' was deleted just now" in answer.json()["detail"]) == (404, True)
+    assert store.jobs.page() == []
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)  # which gives numbers again
+def test_no_job_is_cancelled_for_one_that_had_its_number(
+    ask: Ask, store: Store, make_search: Callable[..., SearchRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api.rest.guard import require_owner
+
+    make_search("s")
+    mine = _queue(ask, "export", search="s")["id"]
+    ask("POST", f"jobs/{mine}/cancel")
+    theirs = list[int]()
+
+    def slowly(user: Any, owner: str | None) -> None:
+        require_owner(user, owner)
+        if not theirs:
+            store.jobs.delete(mine)
+            theirs.append(store.jobs.create("export", {}, owner="bob").id)
+
+    monkeypatch.setattr("api.routes.jobs.require_owner", slowly)
+    answer = ask("POST", f"jobs/{mine}/cancel")
+    assert (answer.status_code, theirs) == (404, [mine])
+    assert (store.jobs.get(mine).owner, store.jobs.get(mine).state) == ("bob", "queued")
+
+
+def test_what_a_job_tells_can_be_told_on(ask: Ask, store: Store) -> None:
+    """A file's name that is no UTF-8 reaches Python as half surrogate pairs, which no answer could hold."""
+    job = store.jobs.create("export", {}).id
+    claim = store.jobs.claim("w", 60)
+    assert claim is not None
+    store.jobs.progress(claim.fence, {"done": 1, "of": 2, "text": "b\udce9"})
+    assert ask("GET", f"jobs/{job}").json()["progress"]["text"] == "b?"
+    assert ask("GET", "jobs").json()["items"][0]["progress"]["text"] == "b?"
+    assert ask("GET", "events/page").json()["items"][-1]["data"]["text"] == "b?"
+    store.jobs.finish(claim.fence, "failed", error="b\udce9", result={"file": "b\udce9"})
+    seen = ask("GET", f"jobs/{job}").json()
+    assert (seen["error"], seen["result"]) == ("b?", {"file": "b?"})
+
+
 def test_the_same_request_twice_is_one_job(ask: Ask, store: Store, make_search: Callable[..., SearchRecord]) -> None:
     make_search("s")
     answers = [

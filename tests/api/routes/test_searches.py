@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -365,6 +366,69 @@ def test_a_search_another_one_starts_from_stays(ask: Ask, asked: Asked, store: S
     ask("POST", f"searches/{second['id']}/cancel")
     assert ask("DELETE", f"searches/{second['id']}").status_code == 204
     assert ask("DELETE", f"searches/{first}").status_code == 204
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_no_search_starts_from_one_that_was_deleted_while_it_was_checked(
+    ask: Ask, asked: Asked, store: Store, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """Nor from the one that has its number by then: SQLite gives the highest again."""
+    first = _submit(ask, asked, name="first")["id"]
+    _run(store)
+
+    def slowly(plan: Any, settings: Any) -> None:
+        monkeypatch.undo()
+        assert ask("DELETE", f"searches/{first}").status_code == 204
+        if taken:
+            made = _submit(ask, asked, by="bob", name="theirs")["id"]
+            assert made == first or store.database.path is None
+            _run(store)
+
+    monkeypatch.setattr("api.routes.searches.check_evaluator", slowly)
+    answer = ask("POST", "searches", json=asked | {"from": "first", "name": "second"})
+    assert (answer.status_code, "search 'first' was deleted just now" in answer.json()["detail"]) == (404, True)
+    assert [search.name for search in store.searches.page()] == (["theirs"] if taken else [])
+
+
+def test_a_search_starts_from_the_one_that_was_meant(
+    ask: Ask, asked: Asked, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another search may have taken a name just before that was looked up for good."""
+    for name in ("first", "other"):
+        _submit(ask, asked, name=name)
+        _run(store)
+    from api.routes.searches import read_request
+
+    def slowly(wanted: Any, root: Any) -> Any:
+        return dataclasses.replace(read_request(wanted, root), earlier="other")
+
+    monkeypatch.setattr("api.routes.searches.read_request", slowly)
+    answer = ask("POST", "searches", json=asked | {"from": "first"})
+    assert (answer.status_code, "send the request again" in answer.json()["detail"]) == (409, True)
+
+
+@pytest.mark.parametrize("act", ["resume", "retry", "pause", "cancel"])
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)  # which gives numbers again
+def test_nothing_is_done_to_a_search_for_one_that_had_its_number(
+    ask: Ask, asked: Asked, store: Store, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    from api.rest.guard import require_owner
+
+    mine = _submit(ask, asked)["id"]
+    ask("POST", f"searches/{mine}/cancel")
+
+    def slowly(user: Any, owner: str | None) -> None:
+        require_owner(user, owner)
+        monkeypatch.undo()
+        assert ask("DELETE", f"searches/{mine}").status_code == 204
+        assert _submit(ask, asked, by="bob")["id"] == mine
+        if act in ("resume", "retry"):
+            ask("POST", f"searches/{mine}/pause", by="bob")
+
+    monkeypatch.setattr("api.routes.searches.require_owner", slowly)
+    assert ask("POST", f"searches/{mine}/{act}").status_code == 404
+    theirs = store.searches.by_id(mine)
+    assert (theirs.owner, theirs.state) == ("bob", "paused" if act in ("resume", "retry") else "queued")
 
 
 def test_a_running_search_tells_its_pace(ask: Ask, asked: Asked, store: Store) -> None:

@@ -126,16 +126,54 @@ def test_an_evaluation_lost_too_often_has_failed(store: Store) -> None:
     _put(store, search, _task(), attempts=2)
     for _ in range(2):
         lease = _lease(store, search)
-        store.evaluations.expire(search)
+        store.evaluations.expire()
         assert [s.outcome for s in store.evaluations.standing(search, [0])] == [None]
         _lapse(store)
     assert store.evaluations.waiting(search) == 0
-    store.evaluations.expire(search)
+    store.evaluations.expire()
     (standing,) = store.evaluations.standing(search, [0])
     assert standing.outcome is not None
     assert standing.outcome["error"] == "its evaluator was lost 2 times"
     with pytest.raises(Conflict):
         store.evaluations.tell(search, 0, lease.token, accuracy=0.5)
+
+
+def test_only_what_was_lost_by_then_of_a_search_that_goes_on_ends(store: Store) -> None:
+    running, paused = _search(store), _search(store)
+    for search in (running, paused):
+        _put(store, search, _task(), attempts=1)
+        _lease(store, search)
+    store.searches.set_state(paused, "paused")  # its clients bring to an end what they have
+    before = store.evaluations.expire()
+    _lapse(store)
+    store.evaluations.expire(before - dt.timedelta(seconds=60))
+    assert [s.outcome for search in (running, paused) for s in store.evaluations.standing(search, [0])] == [None, None]
+    assert store.evaluations.expire() >= before
+    (ended,), (kept,) = (store.evaluations.standing(search, [0]) for search in (running, paused))
+    assert (ended.outcome is None, kept.outcome) == (False, None)
+
+
+def test_leases_grow_by_what_nobody_could_hear_and_no_longer_than_they_were(store: Store) -> None:
+    search = _search(store)
+    _put(store, search, _task(0), _task(1))
+    _lease(store, search)
+    _lapse(store)
+    store.evaluations.hold_all(0.5)
+    assert store.evaluations.waiting(search) == 2  # silent for a second too long, of which half counts
+    store.evaluations.hold_all(30)
+    assert store.evaluations.waiting(search) == 1
+
+    def left_s() -> float:
+        with store.database.read() as c:
+            now, until = store.database.now(c), c.execute(sa.select(sa.func.max(evaluations.c.lease_until))).scalar()
+        assert until is not None
+        return float((until - now).total_seconds())
+
+    assert left_s() < 30
+    for away_s in (1e6, None):
+        store.evaluations.hold_all(away_s)
+        assert left_s() <= 60
+        _lapse(store)
 
 
 def test_a_client_that_asks_finds_what_was_lost_too_often(store: Store) -> None:

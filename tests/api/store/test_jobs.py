@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import threading
 import time
 
@@ -160,6 +162,33 @@ def test_a_job_that_kills_its_workers_fails_in_the_end_unless_it_gets_on(store: 
     found = store.jobs.get(job)
     assert (found.state, found.progress) == ("failed", {"done": 1, "of": 3})
     assert found.error == f"given up after {ATTEMPTS} attempts without any progress"
+
+
+def test_what_no_database_can_hold_and_no_answer_can_tell_is_made_storable(store: Store) -> None:
+    search, job = _served(store)
+    broken, told = "b\udce9ta.png\0: cannot be read", "b?ta.png: cannot be read"
+    store.jobs.give_back(_claim(store).fence, error=broken)
+    assert (store.jobs.get(job).error, store.searches.by_id(search).error) == (told, told)
+    claim = _claim(store)
+    store.jobs.progress(claim.fence, {"done": 1, "of": 2, "text": broken, "files": [broken]})
+    progress = {"done": 1, "of": 2, "text": told, "files": [told]}
+    assert store.jobs.get(job).progress == progress
+    assert store.events.after(0)[-1].data == progress
+    store.jobs.finish(claim.fence, "failed", error=broken, result={"worst": {"file\udce9": broken}})
+    found = store.jobs.get(job)
+    assert (found.state, found.error, found.result) == ("failed", told, {"worst": {"file?": told}})
+    assert (store.searches.by_id(search).error, store.events.after(0)[-1].data["error"]) == (told, told)
+
+
+def test_a_job_looked_up_before_is_held_as_it_is_now(store: Store) -> None:
+    first = store.jobs.create("export", {})
+    store.jobs.stop(first.id, Wanted.CANCEL)
+    assert store.jobs.hold(first).state == "cancelled"
+    with pytest.raises(NotFound, match=f"job {first.id} was deleted just now, and another one has its number"):
+        store.jobs.hold(dataclasses.replace(first, created_at=first.created_at - dt.timedelta(seconds=1)))
+    store.jobs.delete(first.id)
+    with pytest.raises(NotFound, match=f"no job {first.id}"):
+        store.jobs.hold(first)
 
 
 def test_a_job_given_back_waits_and_a_claim_that_did_its_best_is_not_counted(store: Store) -> None:

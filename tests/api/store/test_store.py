@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from processes import wait_for
 
 from api.errors import AlreadyExists, NotFound, SchemaMismatch, SearchBusy, StoreError
 from api.migrations import HEAD
@@ -90,6 +92,11 @@ def test_what_no_database_can_hold_is_made_storable(store: Store) -> None:
     log.finished(Trial(0, (1,)).failed("a\0b\ud800c", 0))
     (trial,) = log.load()
     assert trial.error == "ab?c"
+    other = _search(store, "other")
+    store.searches.set_state(other, "failed", error="b\udce9.png\0 is broken; password=hunter2")
+    told = "b?.png is broken; password=***"
+    assert store.searches.by_id(other).error == told
+    assert store.events.after(0, search_id=other)[-1].data == {"state": "failed", "error": told}
 
 
 def test_load_streams_while_trials_are_written(store: Store) -> None:
@@ -100,6 +107,38 @@ def test_load_streams_while_trials_are_written(store: Store) -> None:
     assert next(reading).number == 0
     log.finished(Trial(2, (2,)).complete(0.5, 0.5, 1.0, {}))
     assert [t.number for t in reading] == [1, 2]
+
+
+def test_two_who_ask_for_one_name_at_once_do_not_both_get_it(store: Store) -> None:
+    """The second one looks before the first is done, and writes after that."""
+    found: list[object] = []
+
+    def second() -> None:
+        try:
+            found.append(_search(store, "mine"))
+        except StoreError as e:
+            found.append(e)
+
+    def waits() -> bool:
+        query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with store.database.engine.connect() as c:
+            return c.execute(sa.text(query)).first() is not None
+
+    other = threading.Thread(target=second)
+    with store.database.write():
+        _search(store, "mine")
+        other.start()
+        if not store.database.is_sqlite:  # whose second writer cannot even look before
+            wait_for(waits)
+    other.join()
+    assert [type(f) for f in found] == [AlreadyExists]
+    assert "there is a search 'mine' already" in str(found[0])
+
+
+def test_a_table_that_is_removed_meanwhile_is_not_a_name_that_is_taken(store: Store) -> None:
+    with pytest.raises(StoreError) as caught:
+        store.searches.create({}, space="s", space_digest="d", name="mine", table_digest="gone")
+    assert not isinstance(caught.value, AlreadyExists)
 
 
 def test_counts_best_and_pages(store: Store) -> None:
@@ -359,6 +398,19 @@ def test_final_trainings_are_kept_replaced_and_go_with_their_search(settings: Se
         command.upgrade(store.database._alembic(c), "head")
     assert store.trainings.of(record.id) == []
     assert store.searches.get(record.name).id == record.id
+
+
+def test_facts_of_a_winner_replace_join_or_yield(store: Store) -> None:
+    search = _search(store)
+    store.searches.keep_winner(search, {"trial": 1, "measurements": {"a": 1, "b": 1}}, unless="report")
+    store.searches.keep_winner(search, {"trial": 2, "measurements": {"b": 2, "c": 2}}, join=("measurements",))
+    assert store.searches.by_id(search).winner == {"trial": 2, "measurements": {"a": 1, "b": 2, "c": 2}}
+    store.searches.keep_winner(search, {"report": {}, "measurements": {}})
+    store.searches.keep_winner(search, {"trial": 3}, unless="report")
+    assert store.searches.by_id(search).winner == {"trial": 2, "report": {}, "measurements": {}}
+    empty = _search(store)
+    store.searches.keep_winner(empty, {"measurements": {"a": 1}}, join=("measurements",))
+    assert store.searches.by_id(empty).winner == {"measurements": {"a": 1}}
 
 
 def test_downgrade_empties_the_database(settings: Settings) -> None:

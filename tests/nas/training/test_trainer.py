@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import torch
 from processes import is_running, wait_for
 from torch.nn import functional
 
-from nas.data import Dataset, load_data
+from nas.data import Dataset, Part, load_data
 from nas.errors import EvaluationError
 from nas.evaluator import Progress
 from nas.evaluators.training import TrainingEvaluator
@@ -97,6 +98,95 @@ def test_a_killed_training_ends_as_an_undisturbed_one(
     assert cut.history == whole.history
     for name, value in whole.state_dict().items():
         assert torch.equal(cut.state_dict()[name], value), name
+
+
+class _Killed(Exception):
+    pass
+
+
+def _kill(progress: Progress) -> None:
+    raise _Killed
+
+
+def test_a_training_begun_on_a_cpu_goes_on_where_gradients_are_scaled(
+    graph: Graph, dataset: Dataset, tmp_path: Path
+) -> None:
+    recipe = Recipe(epochs=2, batch=16)
+    with pytest.raises(_Killed):
+        _trainer(graph, dataset, tmp_path, recipe).run(_kill)
+    trainer = _trainer(graph, dataset, tmp_path, recipe)
+    trainer._scaler = torch.amp.GradScaler("cpu", enabled=True)  # as on CUDA
+    trainer.run(_silent)
+    assert trainer.done
+    assert trainer._scaler.state_dict()
+
+
+def test_a_finished_training_of_other_data_is_set_aside_and_found_again(
+    graph: Graph, dataset: Dataset, tmp_path: Path
+) -> None:
+    recipe = Recipe(epochs=2, batch=16)
+    changed = replace(dataset, digest="changed")
+    first = _trainer(graph, dataset, tmp_path, recipe)
+    first.run(_silent)
+    whole = (tmp_path / CHECKPOINT).read_bytes()
+    assert not first.preceded
+
+    with pytest.raises(_Killed):
+        _trainer(graph, changed, tmp_path, recipe).run(_kill)
+    (aside,) = tmp_path.glob("checkpoint-*.pt")
+    assert aside.read_bytes() == whole
+    second = _trainer(graph, changed, tmp_path, recipe)
+    second.run(_silent)
+    assert second.preceded
+    third = _trainer(graph, replace(dataset, digest="again"), tmp_path, recipe)
+    third.resume()
+    assert third.preceded
+    assert not third.done
+
+    (tmp_path / CHECKPOINT).unlink()
+    fourth = _trainer(graph, changed, tmp_path, recipe)
+    fourth.resume()
+    assert fourth.preceded
+    back = _trainer(graph, dataset, tmp_path, recipe)
+    back.run(_silent)
+    assert back.history == first.history
+    assert not (tmp_path / CHECKPOINT).exists()  # nothing was trained
+    for name, value in first.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value), name
+
+
+def test_an_unfinished_training_of_other_data_is_not_kept(graph: Graph, dataset: Dataset, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, batch=16)
+    with pytest.raises(_Killed):
+        _trainer(graph, dataset, tmp_path, recipe).run(_kill)
+    trainer = _trainer(graph, replace(dataset, digest="changed"), tmp_path, recipe)
+    trainer.run(_silent)
+    assert not trainer.preceded
+    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def _cut(dataset: Dataset, pictures: int) -> Dataset:
+    return replace(dataset, train=Part(dataset.train.x[:pictures], dataset.train.y[:pictures]))
+
+
+def test_no_picture_is_left_alone_in_a_batch(graph: Graph, dataset: Dataset, tmp_path: Path) -> None:
+    trainer = _trainer(graph, _cut(dataset, 51), tmp_path, Recipe(epochs=1, batch=2))
+    trainer.run(_silent)  # on maps of 1 x 1
+    sizes = [len(rows) for rows in trainer._batches(torch.Generator())]
+    assert sizes == [3, *[2] * 24]
+    (rows,) = _trainer(graph, _cut(dataset, 1), tmp_path, Recipe(batch=2))._batches(torch.Generator())
+    assert len(rows) == 1
+
+
+@pytest.mark.parametrize(("pictures", "batch"), [(50, 2), (51, 3), (54, 5), (54, 53), (3, 32), (2, 2)])
+def test_batches_that_leave_none_alone_are_of_the_recipes_size(
+    graph: Graph, dataset: Dataset, tmp_path: Path, pictures: int, batch: int
+) -> None:
+    trainer = _trainer(graph, _cut(dataset, pictures), tmp_path, Recipe(batch=batch))
+    order = torch.randperm(pictures, generator=torch.Generator().manual_seed(3))
+    expected = torch.tensor_split(order, math.ceil(pictures / batch))
+    found = list(trainer._batches(torch.Generator().manual_seed(3)))
+    assert [rows.tolist() for rows in found] == [rows.tolist() for rows in expected]
 
 
 def test_the_average_is_what_is_judged_and_kept(graph: Graph, dataset: Dataset, tmp_path: Path) -> None:
