@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -20,7 +20,7 @@ RayAddressOption = Annotated[
 ]
 ProcessesOption = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, help="Trials of one search at a time on this machine; default: its cores."),
+    typer.Option(min=1, max=1024, help="Trials or trainings of one job at a time on this machine; default: its cores."),
 ]
 TrialCpusOption = Annotated[float, typer.Option(min=0.1, help="ray: CPUs of a trial.")]
 TrialGpusOption = Annotated[float, typer.Option(min=0.0, help="ray: GPUs of a trial, also parts of one.")]
@@ -43,8 +43,7 @@ def build_trial_executor(
         raise OptionError("--ray-address, --trial-cpus and --trial-gpus go with --executor ray")
     if kind == "ray" and processes is not None:
         raise OptionError("--processes is of this machine; on Ray the cluster says how many trials run at a time")
-    found = TrialExecutor(kind, address, cpus, gpus)
-    return found if processes is None else replace(found, processes=processes)
+    return TrialExecutor(kind, address, cpus, gpus, processes or os.cpu_count() or 1)
 
 
 def worker(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,8 @@ class TrialExecutor:
         address: of the Ray cluster; None: one of this machine's own.
         cpus: of a trial on Ray.
         gpus: of a trial on Ray.
-        processes: of one search, at most, on this machine; a search's further trials wait for one.
+        processes: of one job, at most, on this machine; a search's further trials wait for one, and so do a final's
+            trainings. None: as many as it asks for.
 
     Raises:
         OptionError: there is no such kind.
@@ -40,7 +40,7 @@ class TrialExecutor:
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
-    processes: int = field(default_factory=lambda: os.cpu_count() or 1)
+    processes: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -81,4 +81,9 @@ class TrialExecutor:
                 cpus=self.cpus,
                 gpus=self.gpus,
             )
-        return build_executor(spec.space, plan.space, spec.evaluator, options, parallel=spec.parallel, workdir=workdir)
+        parallel = self.at_once(spec.parallel)  # proposals depend on the spec's, whatever waits for a process here
+        return build_executor(spec.space, plan.space, spec.evaluator, options, parallel=parallel, workdir=workdir)
+
+    def at_once(self, parallel: int) -> int:
+        """How many processes this machine gives a job that asks for `parallel`."""
+        return parallel if self.processes is None else min(parallel, self.processes)

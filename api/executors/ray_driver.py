@@ -131,14 +131,25 @@ class Driver:
 
     def _watch(self) -> None:
         """Give up what runs on nodes that are gone: a machine without power closes no connection, and Ray waits on."""
+        failed = False
         while True:
             time.sleep(_WATCH_S)
-            alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}  # type: ignore[no-untyped-call]
-            for run, node in list(self._nodes.items()):
-                if node not in alive:
-                    self._send({"run": run, "lost": f"node {node} is dead"})
-                    del self._nodes[run]
-                    self.cancel(run)
+            try:
+                self._look()
+            except Exception as e:  # Ray raises what it likes, e.g. while the head does not answer: the next look tells
+                if not failed:
+                    print(f"cannot look at the nodes, trying again: {_one_line(e)}", file=sys.stderr, flush=True)
+                failed = True
+            else:
+                failed = False
+
+    def _look(self) -> None:
+        alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}  # type: ignore[no-untyped-call]
+        for run, node in list(self._nodes.items()):
+            # Not there any more: the run has ended just now, and `_follow` told how.
+            if node not in alive and self._nodes.pop(run, None) is not None:
+                self._send({"run": run, "lost": f"node {node} is dead"})
+                self.cancel(run)
 
 
 def connect(address: str | None, folder: str | None, cpus: float, gpus: float) -> None:

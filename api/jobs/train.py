@@ -42,6 +42,7 @@ def run(context: JobContext) -> dict[str, Any]:
         root.check_stored("training", asked["options"])
     plan = reopen(store, record)
     spec = {name: asked[name] for name in _SPEC}
+    spec["parallel"] = context.executor.at_once(asked["parallel"])
     if asked["teacher_search"] is not None:
         teacher = store.searches.by_id(asked["teacher_search"])
         spec["options"] = {**spec["options"], **search_teacher(store, teacher, record)}

@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from api.errors import DatabaseAway, SchemaMismatch, StoreError
@@ -25,10 +26,31 @@ from api.store.models import now
 
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
+SILENT_S, ASK_EVERY_S, ASK_TIMES = 10, 5, 3
+"""A connection to PostgreSQL on which nothing was heard for so long is asked so often, at this interval."""
 DEFAULT_NAME = "lightnas.sqlite3"
 _MIGRATION_LOCK = 0x6C6E6173  # any number no other program takes as a PostgreSQL advisory lock
 _WRITE = "lightnas_write"
 _CLOCK = sa.select(sa.func.clock_timestamp())
+# A machine that vanishes closes no connection, and by itself either side believes in the other for hours: searches
+# stay locked, queries wait. Whoever does not answer is given up within the 30 s of a worker's lease.
+_GONE_MS = 1000 * (SILENT_S + ASK_EVERY_S * ASK_TIMES)  # also for what was sent and never acknowledged
+_CLIENT_SIDE = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "keepalives_idle": SILENT_S,
+    "keepalives_interval": ASK_EVERY_S,
+    "keepalives_count": ASK_TIMES,
+    "tcp_user_timeout": _GONE_MS,
+}
+# Not as the URL's `options`: pgbouncer refuses those. What a user or an administrator chose for these connections
+# stays, and a setting that the server does not know (PostgreSQL 11) is left out.
+_SERVER_SIDE = f"""
+SELECT set_config(name, value, false)
+FROM (VALUES ('tcp_keepalives_idle', '{SILENT_S}'), ('tcp_keepalives_interval', '{ASK_EVERY_S}'),
+             ('tcp_keepalives_count', '{ASK_TIMES}'), ('tcp_user_timeout', '{_GONE_MS}')) AS wanted (name, value)
+JOIN pg_settings USING (name)
+WHERE source NOT IN ('client', 'user', 'database', 'database user')
+"""
 
 
 class Database:
@@ -60,9 +82,10 @@ class Database:
                 self.engine = sa.create_engine(
                     self.url,
                     pool_pre_ping=True,
-                    connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+                    connect_args={k: v for k, v in _CLIENT_SIDE.items() if k not in self.url.query},
                     json_serializer=dump_json,
                 )
+            event.listen(self.engine, "connect", _prepare_postgresql)
         self._writer = self.engine.execution_options(**{_WRITE: True})  # the same pool of connections
         self._thread = threading.local()
 
@@ -331,6 +354,13 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     cursor.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last commits when the power goes
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _prepare_postgresql(connection: DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(_SERVER_SIDE)
+    cursor.close()
+    connection.commit()  # undone with its transaction otherwise
 
 
 def _is_busy(error: BaseException) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from api.errors import StoreError
+from api.errors import OptionError, StoreError
 from api.executors.choice import REMOTE, TrialExecutor
 from api.store import Store
 from api.store.jobs import Claim, JobRecord, Wanted
@@ -26,9 +28,34 @@ GRACE_S = 90.0  # a step and the notes after it
 _POLL_S = 0.5
 _WAITING = 32  # searches of remote evaluators beside the jobs at work
 _CLEAN_EVERY_S = 3600.0
+_NAME_LENGTH = 64  # what the store's columns hold
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_NAME_LENGTH - 1}}}")
 _RETRY_S = 3.0  # before a job whose process died or whose store failed is claimed again
 
 log = logging.getLogger("lightnas.worker")
+
+
+def check_worker_name(name: str) -> str:
+    """A name for a worker.
+
+    Raises:
+        OptionError: it is too long, or has other characters.
+    """
+    if not _NAME.fullmatch(name):
+        raise OptionError(
+            f"worker name {name!r}: use 1 to {_NAME_LENGTH} letters, digits, '.', '_' or '-', beginning with a letter "
+            "or digit"
+        )
+    return name
+
+
+def default_name() -> str:
+    """Host and process. Of a host's name that is too long there is the beginning, and a digest that tells it apart."""
+    host, process = socket.gethostname(), f"-{os.getpid()}"
+    if len(host + process) > _NAME_LENGTH:
+        process = f"-{hashlib.sha256(host.encode()).hexdigest()[:8]}{process}"
+        host = host[: _NAME_LENGTH - len(process)]
+    return host + process
 
 
 @dataclass
@@ -50,12 +77,15 @@ class Supervisor:
 
     Args:
         store: where jobs are.
-        name: of this worker, unique.
+        name: of this worker, unique; default: host and process.
         jobs: at once.
         executor: where trials of searches run.
         boards: whether this machine reaches the boards.
         lease_s: how long a claim holds without being renewed.
         grace_s: how long a job may take to stop before its process is killed.
+
+    Raises:
+        OptionError: the name cannot be one.
     """
 
     def __init__(
@@ -71,7 +101,7 @@ class Supervisor:
     ) -> None:
         self.store, self.jobs, self.boards = store, jobs, boards
         self.executor = executor or TrialExecutor()
-        self.name = name or f"{socket.gethostname()}-{os.getpid()}"
+        self.name = default_name() if name is None else check_worker_name(name)
         self.lease_s, self.grace_s = lease_s, grace_s
         self._children: list[_Child] = []
         # Claims to give back when the store can be written, and whether they count as attempts.

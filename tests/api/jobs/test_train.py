@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from api.errors import OptionError
+from api.executors.choice import TrialExecutor
 from api.finals.spec import FinalSpec
 from api.jobs import train
 from api.jobs.context import Interrupted, JobContext
@@ -90,3 +91,13 @@ def test_the_networks_are_measured_first_and_a_teacher_teaches(
     assert all("teacher_digest" in t.options for t in opened.trainings.of(budgeted))
     unmeasured = train.run(claimed("train", {**spec, "measure": False}, search_id=budgeted))
     assert unmeasured["networks"][0]["measured_ms"] is None
+
+
+@pytest.mark.slow
+def test_a_final_has_no_more_processes_than_its_worker_gives_it(opened: Store, claimed: Claimed, search: int) -> None:
+    given: dict[str, Any] = {"seeds": 3, "parallel": 3, "options": {"epochs": 1, "batch": 16}}
+    context = claimed("train", _spec(measure=False, **given), search_id=search)
+    context.executor = TrialExecutor(processes=1)
+    result = train.run(context)
+    assert [len(n["seeds"]) for n in result["networks"]] == [3]
+    assert [p.name for p in opened.settings.search_folder(search).glob("final/slot-*.log")] == ["slot-0.log"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from api.plans.spec import SearchSpec
 from api.settings import Settings
 from api.store import Store
 from api.store.jobs import Wanted
+from api.worker.supervisor import Supervisor
 from nas.spaces.recipe import SpaceSpec
 
 StartWorker = Callable[..., subprocess.Popen[bytes]]
@@ -161,3 +163,22 @@ def test_a_cancelled_search_ends_and_a_failing_one_says_why(
     store.jobs.stop(found.id, Wanted.CANCEL)
     wait_for(lambda: store.searches.by_id(waiting).state == "cancelled")
     assert store.jobs.get(job).state == "failed"
+
+
+def test_a_worker_on_a_machine_of_a_long_name_works(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.jobs.create("export", {})
+    names = set()
+    for last in "xy":  # containers, in which processes have the same numbers
+        host = "lightnas-worker-production-eu-central-1-nodepool-a-7d9f8b6c5-5x" + last
+        monkeypatch.setattr(socket, "gethostname", lambda host=host: host)
+        supervisor = Supervisor(store)
+        supervisor._renew()
+        names.add(supervisor.name)
+    assert {w.name for w in store.workers.alive()} == names
+    assert len(names) == 2
+    assert {len(name) for name in names} == {64}
+    assert all(name.startswith("lightnas-worker-production-eu") for name in names)
+    assert all(name.endswith(f"-{os.getpid()}") for name in names)
+    assert store.jobs.claim(supervisor.name, 30) is not None
+    monkeypatch.setattr(socket, "gethostname", lambda: "gpu1.example.org")
+    assert Supervisor(store).name == f"gpu1.example.org-{os.getpid()}"
