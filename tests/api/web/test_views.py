@@ -22,7 +22,7 @@ OpenTab = Callable[..., Tab]
 VIEWS = {
     "searches": "#/searches",
     "search": "#/searches/{sample}",
-    "trials": "#/searches/{sample}?view=trials",
+    "trials": "#/searches/{sample}?view=table",
     "search-jobs": "#/searches/{sample}?view=jobs",
     "log": "#/searches/{sample}?view=log",
     "spec": "#/searches/{sample}?view=spec",

@@ -123,8 +123,8 @@ export function saveBlob(blob, filename) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-/** randomUUID exists on secure origins only; a server in the local network may have none. */
-function newKey() {
+/** For `post`. randomUUID exists on secure origins only; a server in the local network may have none. */
+export function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

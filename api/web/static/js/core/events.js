@@ -23,6 +23,7 @@ let waiting = [];
 let handing = false;
 let last = null; // number of the newest event that is known
 let heardAt = null;
+let missed = false; // what `connection` has yet to tell: an attempt that fails must not forget it
 let control = null;
 let failures = 0;
 
@@ -89,7 +90,7 @@ async function run() {
   };
   try {
     listenOn();
-    const missed = await missedTooMuch(own.signal);
+    if (await missedTooMuch(own.signal)) missed = true;
     const by = token();
     const headers = { Authorization: `Bearer ${by}`, Accept: "text/event-stream" };
     if (last !== null) headers["Last-Event-ID"] = String(last);
@@ -101,6 +102,7 @@ async function run() {
     }
     began = performance.now();
     connection.set({ state: "live", retryAt: null, missed });
+    missed = false;
     const parser = createParser({
       onEvent(message) {
         if (message.id !== undefined && message.id !== "") last = Number(message.id);
@@ -155,7 +157,7 @@ session.subscribe(({ state, since }) => {
     last = Math.max(last ?? 0, since ?? 0) || null;
     reconnect(); // it may be with another token
   } else {
-    last = null;
+    [last, missed] = [null, false];
     const open = control;
     control = null;
     open?.abort();

@@ -12,16 +12,23 @@ const MOST_FIRST = 100;
  * @param first queries whose items are wanted at once, wherever in the list they are
  * @returns items: Map from number to item; next: the cursor of more, or null; error; loading; more(): the next page;
  *   put(item): new or changed (fields it lacks stay); change(changes): Map from number to what makes its new fields from it;
- *   drop(number); reload()
+ *   drop(number); reload(); moment(): to be had before something is asked, and given to put or drop with its answer: an
+ *   answer to an earlier question changes nothing
  */
 export function usePages(path, filters, first = []) {
   const key = JSON.stringify([path, filters, first]);
   const [state, setState] = useState({ key, items: new Map(), next: null, error: null, loading: true });
   const asked = useRef(null);
+  // Answers overtake each other: every item, and that there is none, is as of the moment at which it was asked for.
+  const known = useRef({ moment: 0, of: new Map() });
+  const moment = () => (known.current.moment += 1);
+  const isOld = (number, at) => at < (known.current.of.get(number) ?? 0);
+  const learn = (number, at) => !isOld(number, at) && known.current.of.set(number, at);
 
   const load = useCallback(async (cursor) => {
     asked.current?.abort();
     const own = (asked.current = new AbortController());
+    const at = moment();
     const same = (was) => (was.key === key ? was : { key, items: new Map(), next: null });
     setState((was) => ({ ...same(was), error: null, loading: true }));
     try {
@@ -30,9 +37,9 @@ export function usePages(path, filters, first = []) {
         ...(cursor ? [] : first.map((query) => api.all(path, { ...filters, ...query }, MOST_FIRST))),
       ]);
       if (own !== asked.current) return;
-      const found = [...page.items, ...runs.flat()];
+      const found = [...page.items, ...runs.flat()].filter(({ id }) => learn(id, at));
       setState((was) => {
-        const kept = cursor ? was.items : new Map();
+        const kept = cursor ? was.items : new Map([...was.items].filter(([number]) => isOld(number, at)));
         return { key, items: withItems(kept, found, was.items), next: page.next, error: null, loading: false };
       });
     } catch (error) {
@@ -62,8 +69,12 @@ export function usePages(path, filters, first = []) {
     error: fits ? state.error : null, loading: fits ? state.loading : true,
     more: () => load(state.next),
     reload: () => load(null),
-    put: (item) => changeItems((items) => withItems(items, [item], items)),
-    drop(number) {
+    moment,
+    put(item, at = moment()) {
+      if (learn(item.id, at)) changeItems((items) => withItems(items, [item], items));
+    },
+    drop(number, at = moment()) {
+      if (!learn(number, at)) return;
       changeItems((items) => {
         if (!items.has(number)) return items;
         const left = new Map(items);
@@ -121,12 +132,13 @@ export function useAskAgain(path, pages, { fits, gone = () => false }, pause_ms)
   const latest = useRef(null);
   latest.current = { pages, fits };
   return useSoon((numbers) => Promise.all(numbers.filter((number) => !gone(number)).map(async (number) => {
+    const at = latest.current.pages.moment();
     try {
       const item = await api.get(`${path}/${number}`);
-      if (latest.current.fits(item)) latest.current.pages.put(item);
-      else latest.current.pages.drop(number);
+      if (latest.current.fits(item)) latest.current.pages.put(item, at);
+      else latest.current.pages.drop(number, at);
     } catch (problem) {
-      if (problem.status === 404) latest.current.pages.drop(number);
+      if (problem.status === 404) latest.current.pages.drop(number, at);
     }
   })), pause_ms);
 }

@@ -9,7 +9,7 @@ const PAUSE_MS = 1000;
  * GET a path (null: not now). Old data stays while new is loading; `on` ({search, job, kinds}) names the events after which
  * it is asked for again, at most once a second; so it is when a lost connection is back.
  */
-export function useGet(path, query = {}, { on, every_ms: every } = {}) {
+export function useGet(path, query = {}, { on } = {}) {
   const [state, setState] = useState({ data: null, error: null, loading: path !== null });
   const asked = useRef(() => {});
   const key = path === null ? null : `${path}?${JSON.stringify(query)}`;
@@ -49,10 +49,6 @@ export function useGet(path, query = {}, { on, every_ms: every } = {}) {
     load();
     const ends = [];
     if (on) ends.push(listen(on, soon));
-    if (every) {
-      const ticking = setInterval(() => !document.hidden && soon(), every);
-      ends.push(() => clearInterval(ticking));
-    }
     let was = connection.get().state;
     ends.push(connection.subscribe(({ state: now, missed }) => {
       if (now === "live" && (was === "lost" || missed)) soon();

@@ -1,6 +1,7 @@
 /** A trial's files: the network as it is, and, once an export has trained it, everything to run it. */
-import { post, save, url } from "../core/api.js";
+import { save, url } from "../core/api.js";
 import { bytes, percent, plural } from "../core/format.js";
+import { postOnce } from "../core/once.js";
 import { useGet } from "../core/query.js";
 import { href } from "../core/router.js";
 import { owns, session } from "../core/session.js";
@@ -87,7 +88,7 @@ function Export({ search, trial, again, reload }) {
   const start = async () => {
     setBusy(true);
     try {
-      await post("jobs/export", { search: search.id, trial: trial.number });
+      await postOnce("jobs/export", { search: search.id, trial: trial.number });
       reload();
     } catch (problem) {
       toast(problem.detail, "bad");

@@ -1,6 +1,6 @@
 /** What was predicted of a network and what the board said. */
-import { post } from "../core/api.js";
 import { digits, ms, percent, signed } from "../core/format.js";
+import { postOnce } from "../core/once.js";
 import { useGet } from "../core/query.js";
 import { href } from "../core/router.js";
 import { owns, session } from "../core/session.js";
@@ -71,7 +71,7 @@ function Measure({ search, trial, again, reload }) {
   const measure = async () => {
     setBusy(true);
     try {
-      const job = await post("jobs/verify", { search: search.id, top: rank });
+      const job = await postOnce("jobs/verify", { search: search.id, top: rank });
       toast(`Job ${job.id} measures on ${job.board}.`, "good");
       reload();
     } catch (problem) {

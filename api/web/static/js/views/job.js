@@ -2,6 +2,7 @@
 import * as api from "../core/api.js";
 import { ago, dateTime } from "../core/format.js";
 import { useEvents } from "../core/events.js";
+import { postOnce } from "../core/once.js";
 import { useGet } from "../core/query.js";
 import { go, href } from "../core/router.js";
 import { can, owns } from "../core/session.js";
@@ -18,6 +19,7 @@ import { JobResult } from "./jobs/results.js";
 import { OVER, PURPOSE, jobTitle, keyTitle, took, valueText } from "./jobs/words.js";
 
 const CRUMBS = [{ text: "Jobs", href: "#/jobs" }];
+const NONE = 0; // no search has this number
 
 export default function JobView({ parts }) {
   const number = Number(parts[1]);
@@ -29,6 +31,7 @@ export default function JobView({ parts }) {
     if (last.kind === "job.deleted") setDeleted(true);
     else setTold(last.data);
   });
+  useEvents({ search: data?.search_id ?? NONE, kinds: ["search.deleted"] }, () => setDeleted(true)); // its jobs go without a word
   useTick(5000);
   const names = useSearchNames(data ? [data] : []);
   if (deleted) {
@@ -134,7 +137,7 @@ function Actions({ job, onChange }) {
   const own = owns(job.owner);
   const request = OVER.includes(job.state) && (job.kind === "profile" ? can("admin") : own) ? again(job) : null;
   const repeat = () => act("again", async () => {
-    const made = await api.post(`jobs/${job.kind}`, request);
+    const made = await postOnce(`jobs/${job.kind}`, request);
     go(`/jobs/${made.id}`);
   });
   return html`

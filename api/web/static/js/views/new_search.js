@@ -1,6 +1,7 @@
 /** A new search: a form that shows what its choices leave of the space, before anything runs. */
 import * as api from "../core/api.js";
 import { Problem, fieldErrors } from "../core/api.js";
+import { postOnce } from "../core/once.js";
 import { useGet } from "../core/query.js";
 import { go, setQuery } from "../core/router.js";
 import { can } from "../core/session.js";
@@ -38,9 +39,10 @@ function useFilled(query) {
     if (asked === null) return;
     let gone = false;
     const found = demo ? fillDemo().then((values) => ({ values })) : fillFrom(from);
-    found.then(({ values, name }) => {
+    found.then(({ values, name, inexact }) => {
       if (gone) return;
-      setState({ error: null, said: demo ? "The demo is filled in: it needs no data of yours. Change what you like, then submit." : `With the settings of ${name}.` });
+      setState({ error: null, said: demo ? "The demo is filled in: it needs no data of yours. Change what you like, then submit."
+        : `With the settings of ${name}${inexact ? ", but not its seed, which is larger than a browser keeps exactly" : ""}.` });
       go("/new", { ...writeAddress(values), ...given }, { replace: true });
     }, (error) => !gone && setState({ error, said: null }));
     return () => {
@@ -86,7 +88,7 @@ function Form({ query, catalogue, spaces, said }) {
     if (Object.keys(errors).length) return setSent({ busy: false, problem: null, body: null, tries });
     setSent({ busy: true, problem: null, body: null, tries });
     try {
-      const made = await api.post("searches", body);
+      const made = await postOnce("searches", body);
       go(`/searches/${made.id}`);
     } catch (problem) {
       const told = problem instanceof Problem ? problem : { title: "Something went wrong", detail: problem.message };

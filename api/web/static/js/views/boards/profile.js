@@ -1,6 +1,6 @@
 /** Profiling a space on a board: a job that some worker takes. */
-import * as api from "../../core/api.js";
 import { fieldErrors } from "../../core/api.js";
+import { postOnce } from "../../core/once.js";
 import { useGet } from "../../core/query.js";
 import { setQuery } from "../../core/router.js";
 import { can } from "../../core/session.js";
@@ -31,7 +31,7 @@ export function Profile({ board, query }) {
     setSent({ busy: true, errors: {}, problem: null });
     const numbers = (text) => text.split(/[\s,]+/).filter(Boolean).map(Number);
     try {
-      const job = await api.post("jobs/profile", {
+      const job = await postOnce("jobs/profile", {
         board, space: values.space, resolution: numbers(values.resolution), channels: numbers(values.channels)[0] ?? null, classes: numbers(values.classes)[0] ?? null,
       });
       toast(`Job ${job.id} profiles ${values.space} on ${board}`);

@@ -1,6 +1,6 @@
 /** Registering a board: by address only, the server logs in with its own keys. */
-import * as api from "../../core/api.js";
 import { fieldErrors } from "../../core/api.js";
+import { postOnce } from "../../core/once.js";
 import { useGet } from "../../core/query.js";
 import { go } from "../../core/router.js";
 import { can } from "../../core/session.js";
@@ -49,7 +49,7 @@ function Form({ onDone }) {
     if (Object.keys(errors).length) return setSent({ busy: false, errors, problem: null });
     setSent({ busy: true, errors: {}, problem: null });
     try {
-      const made = await api.post("boards", { ...values, threads: Number(values.threads), cores });
+      const made = await postOnce("boards", { ...values, threads: Number(values.threads), cores });
       toast(`${made.name} is registered; profile a space on it`);
       onDone();
       go(`/boards/${encodeURIComponent(made.name)}`);

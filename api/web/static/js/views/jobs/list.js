@@ -11,8 +11,6 @@ import { useJobs } from "./live.js";
 import { useSearchNames } from "./names.js";
 import { OVER, jobTitle, progressShare, progressText, resultText, took } from "./words.js";
 
-const TRIALS_MS = 5000;
-
 /** The jobs about a search or a board; live. */
 export function JobList({ search, board }) {
   const filters = search === undefined ? { board } : { search_id: search };
@@ -92,7 +90,7 @@ export function JobProgress({ job }) {
 
 /** A search's job has no progress of its own: its trials are. */
 export function SearchProgress({ search }) {
-  const { data } = useGet(`searches/${search}`, {}, { on: { search, kinds: ["search.state"] }, every_ms: TRIALS_MS });
+  const { data } = useGet(`searches/${search}`, {}, { on: { search, kinds: ["search.state", "trial.ended"] } });
   if (!data) return null;
   const done = ended(data);
   return html`<${Progress} value=${done} max=${data.wanted} label=${`Trials of ${data.name}`}>

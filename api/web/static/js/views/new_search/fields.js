@@ -15,10 +15,10 @@ function parseNumber(text) {
 const int = (text) => (/^\d+$/.test(text) ? Number(text) : NaN);
 const KINDS = {
   text: { read: (text) => text },
-  int: { read: int, wants: "a whole number" },
+  int: { read: int, wants: "a whole number", exact: true },
   number: { read: parseNumber, wants: "a number" },
   signed: { read: Number, wants: "a number" },
-  ints: { read: (text) => text.split(/[\s,;]+/).filter(Boolean).map(int), wants: "whole numbers, e.g. 96, 128" },
+  ints: { read: (text) => text.split(/[\s,;]+/).filter(Boolean).map(int), wants: "whole numbers, e.g. 96, 128", exact: true },
 };
 
 /** Field of the request -> kind of its text. */
@@ -60,8 +60,10 @@ export function toBody(values, catalogue) {
   const take = (name, text, kind, into, key = name, field = name) => {
     const trimmed = text.trim();
     if (trimmed === "") return;
-    const found = KINDS[kind].read(trimmed);
-    if ([found].flat().some(Number.isNaN)) errors[field] = `Write ${KINDS[kind].wants}`;
+    const { read, wants, exact } = KINDS[kind];
+    const found = read(trimmed);
+    if ([found].flat().some(Number.isNaN)) errors[field] = `Write ${wants}`;
+    else if (exact && ![found].flat().every(Number.isSafeInteger)) errors[field] = `At most ${Number.MAX_SAFE_INTEGER}: a browser keeps no larger number exactly`;
     else into[key] = found;
   };
   const defaults = catalogue?.defaults ?? {};

@@ -35,24 +35,40 @@ function demo({ metrics }, { resolution, channels }, board) {
   };
 }
 
-/** The settings of an earlier search, but not its name and its table: the board's newest counts. */
+/** Options that were asked; `init_digest` beside `init` is what the server found there. */
+export function askedOptions(given) {
+  const found = (name) => name.endsWith("_digest") && name.slice(0, -"_digest".length) in given;
+  return Object.fromEntries(Object.entries(given ?? {}).filter(([name, value]) => value !== null && !found(name)));
+}
+
+/** Whether a number of the server's came as it is: JSON has any, JavaScript rounds whole ones above 2^53. */
+export function isExact(seed) {
+  return Number.isSafeInteger(seed);
+}
+
+/**
+ * The settings of an earlier search, but not its name and its table: the board's newest counts. {name, values, inexact: whether
+ * its seed was left out, because it is not known exactly}
+ */
 export async function fillFrom(number) {
   const search = await api.get(`searches/${encodeURIComponent(number)}`);
   const { spec } = search;
-  const { data, epochs, path, ...options } = spec.evaluator_options;
+  const { data, epochs, path, ...options } = askedOptions(spec.evaluator_options);
   const values = { space: spec.space.name, data: data ?? path, epochs, board: search.board };
   for (const name of ["resolution", "classes", "channels"]) values[name] = spec.space[name];
   for (const name of ["strategy", "evaluator", "trials", "parallel", "seed", "reward", "confidence", "rungs", "front", "stop_when"]) {
     values[name] = spec[name];
   }
+  const inexact = !isExact(spec.seed);
+  if (inexact) delete values.seed;
   if (spec.rungs?.length) values.eta = spec.eta;
   if (spec.reward === "soft") values.reward_exponent = spec.reward_exponent;
   if (spec.earlier?.search) values.from = spec.earlier.search;
   for (const metric of BUDGETS) values[metric] = spec.budgets[metric];
-  for (const [name, value] of Object.entries(options)) if (!name.endsWith("_digest")) values[`o.${name}`] = value;
+  for (const [name, value] of Object.entries(options)) values[`o.${name}`] = value;
   for (const [name, value] of Object.entries(spec.strategy_options ?? {})) values[`s.${name}`] = value;
   const given = Object.entries(values).filter(([, value]) => value !== null && value !== undefined && value.length !== 0);
-  return { name: search.name, values: Object.fromEntries(given.map(([name, value]) => [name, asText(value)])) };
+  return { name: search.name, inexact, values: Object.fromEntries(given.map(([name, value]) => [name, asText(value)])) };
 }
 
 function asText(value) {

@@ -1,5 +1,6 @@
 /** Jobs about the search and the files they made; what can be done next with its winner. */
 import * as api from "../../core/api.js";
+import { postOnce } from "../../core/once.js";
 import { can, owns } from "../../core/session.js";
 import { html, useState } from "../../core/ui.js";
 import { Button, toast } from "../../ui/controls.js";
@@ -40,7 +41,7 @@ function Begin({ kind, title, body, disabled }) {
   const begin = async () => {
     setBusy(true);
     try {
-      const job = await api.post(`jobs/${kind}`, body);
+      const job = await postOnce(`jobs/${kind}`, body);
       toast(`Job ${job.id} waits for a worker`);
     } catch (problem) {
       toast(problem.detail, "bad");

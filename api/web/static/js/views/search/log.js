@@ -62,7 +62,7 @@ export function Log({ search, query = currentRoute().query }) {
       <span class="row" role="group" aria-label="Show">${GROUPS.map(({ id, text }) => html`<button type="button" class="chip" key=${id}
         aria-pressed=${String(chosen.some((group) => group.id === id))} onClick=${() => toggle(id)}>${text}</button>`)}</span>
       <span class="grow"></span>
-      <${Button} kind="quiet" icon="download" label="The lines shown as CSV" onClick=${csv}>CSV<//>
+      <${Button} kind="quiet" icon="download" label="The lines shown as CSV" disabled=${log.lines === null} onClick=${csv}>CSV<//>
     </div>
     ${log.error && html`<${Failure} problem=${log.error} retry=${log.reload} />`}
     ${log.lines === null ? !log.error && html`<${Loading} what="the log" />`

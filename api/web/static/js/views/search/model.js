@@ -28,7 +28,8 @@ class Trials {
     this.problem = null;
     this.version = 0;
     this.gap = null; // the event behind which the stream may not have told all
-    this.began = null; // ms since 1970, from which finished_s counts
+    this.began = null; // when the search was made, ms since 1970, from which finished_s counts; the first page tells it
+    this.early = []; // events from before that page
     this.followers = new Set();
     this.clear();
   }
@@ -95,36 +96,42 @@ class Trials {
   }
 
   take(page) {
-    this.began ??= page.began_at === null ? null : Date.parse(page.began_at);
+    this.began ??= Date.parse(page.began_at);
     const states = page.states.map((name) => STATES.indexOf(name));
     for (let k = 0; k < page.number.length; k += 1) {
       const row = this.row(page.number[k]);
-      if (page.event < this.heard[row]) continue; // an event has told something newer
-      this.heard[row] = page.event;
       for (const [metric, values] of Object.entries(page.costs)) this.put(this.costs, metric, row, values[k]);
       for (const [name, values] of Object.entries(page.attrs)) this.put(this.attrs, name, row, values[k]);
-      this.end(row, states[page.state[k]], page.accuracy[k], page.reward[k], page.seconds[k], page.finished_s[k]);
+      if (page.event < this.heard[row]) this.rank(row); // an event has told something newer, but perhaps not its costs
+      else {
+        this.heard[row] = page.event;
+        this.end(row, states[page.state[k]], page.accuracy[k], page.reward[k], page.seconds[k], page.finished_s[k]);
+      }
     }
+    this.apply(this.early.splice(0));
     this.touch();
   }
 
   /** Events of the stream, in any batches; those already known change nothing. */
   apply(events) {
+    if (this.began === null) return void this.early.push(...events);
     let news = false;
     for (const event of events) {
       if (event.search_id !== this.searchId || event.trial === null) continue;
       if (event.kind !== "trial.started" && event.kind !== "trial.ended") continue;
       const { data } = event;
       const row = this.row(event.trial);
+      if (event.kind === "trial.started") { // read page by page it may come after its end, and alone tells the costs
+        for (const [metric, value] of Object.entries(data.costs ?? {})) this.put(this.costs, metric, row, value);
+        for (const [name, value] of Object.entries(data.attrs ?? {})) this.put(this.attrs, name, row, value);
+        this.rank(row);
+        news = true;
+      }
       if (event.id <= this.heard[row]) continue;
       this.heard[row] = event.id;
       news = true;
-      if (event.kind === "trial.started") {
-        this.began ??= Date.parse(event.created_at);
-        for (const [metric, value] of Object.entries(data.costs ?? {})) this.put(this.costs, metric, row, value);
-        for (const [name, value] of Object.entries(data.attrs ?? {})) this.put(this.attrs, name, row, value);
-        this.status[row] = RUNNING;
-      } else {
+      if (event.kind === "trial.started") this.status[row] = RUNNING;
+      else {
         const at = (Date.parse(data.finished_at ?? event.created_at) - this.began) / 1000;
         this.end(row, STATES.indexOf(data.state), data.accuracy, data.reward, data.seconds, at);
       }
@@ -139,8 +146,13 @@ class Trials {
     this.reward[row] = reward ?? NaN;
     this.seconds[row] = seconds ?? NaN;
     this.finished_s[row] = finished ?? NaN;
-    if (status !== COMPLETE || before === COMPLETE) return;
-    insertTime(this.by_time, this.finished_s, row);
+    if (status === COMPLETE && before !== COMPLETE) insertTime(this.by_time, this.finished_s, row);
+    this.rank(row);
+  }
+
+  /** Put a complete trial into the fronts of its costs, if it belongs there and is not there yet. */
+  rank(row) {
+    if (this.status[row] !== COMPLETE) return;
     for (const metric of Object.keys(this.costs)) insertFront((this.fronts[metric] ??= []), this.costs[metric], this.accuracy, row);
   }
 

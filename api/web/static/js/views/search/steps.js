@@ -23,11 +23,14 @@ function stepsOf({ extras }) {
   return steps;
 }
 
-/** Steps of the trials that run: Map from number to {of, at}. Those of before are read from the newest backwards. */
+/**
+ * Steps of the trials that run: Map from number to {of, at}. Those of before are read from the newest backwards, as far as the
+ * trials' starts: by the order of events, since clocks of workers differ.
+ */
 export function useRunningSteps(searchId, numbers) {
   const [, again] = useReducer((n) => n + 1, 0);
   const found = useRef(new Map());
-  const asked = useRef(new Set());
+  const asked = useRef(new Set()); // of these there is nothing left to read
   const take = (events) => {
     for (const { trial, data } of events) {
       if (!found.current.has(trial)) found.current.set(trial, { of: null, at: new Map() });
@@ -35,28 +38,35 @@ export function useRunningSteps(searchId, numbers) {
     }
     again();
   };
+  useEvents({ search: searchId, kinds: ["trial.started"] }, (events) => {
+    for (const { trial } of events) asked.current.add(trial); // all its steps come by the stream
+  });
   useEvents({ search: searchId, kinds: ["trial.step"] }, take);
   useEvents({ search: searchId, kinds: ["trial.ended"] }, (events) => {
     for (const { trial } of events) found.current.delete(trial);
   });
+  const fresh = numbers.filter((number) => !asked.current.has(number));
   useEffect(() => {
-    const fresh = numbers.filter((number) => !asked.current.has(number));
     if (!fresh.length) return undefined;
     const control = new AbortController();
     const read = async () => {
       let before = NEWEST;
-      const complete = () => fresh.every((number) => found.current.get(number)?.at.has(1));
+      const begun = new Set();
+      const complete = () => fresh.every((number) => begun.has(number) || found.current.get(number)?.at.has(1));
+      const kind = ["trial.step", "trial.started"];
       for (let page = 0; page < MOST_PAGES && before !== null && !complete(); page += 1) {
-        const { items } = await get("events/page", { search_id: searchId, kind: "trial.step", before, limit: 1000 }, { signal: control.signal });
+        const { items } = await get("events/page", { search_id: searchId, kind, before, limit: 1000 }, { signal: control.signal });
         const known = (trial, step) => found.current.get(trial)?.at.has(step);
-        take(items.filter(({ trial, data }) => fresh.includes(trial) && !known(trial, data.step)));
+        const own = items.filter(({ trial }) => fresh.includes(trial));
+        take(own.filter((event) => event.kind === "trial.step" && !known(event.trial, event.data.step)));
+        for (const event of own) if (event.kind === "trial.started") begun.add(event.trial);
         before = items.length === 1000 ? items[0].id : null;
       }
       for (const number of fresh) asked.current.add(number);
     };
     read().catch(() => {}); // the next steps come by the stream
     return () => control.abort();
-  }, [searchId, numbers.join()]);
+  }, [searchId, fresh.join()]);
   return found.current;
 }
 

@@ -166,9 +166,22 @@ function Filters({ trials, query, limited }) {
 
 /** Percent to the reader, a share in the address. */
 function Share({ label, name, value, onInput }) {
-  const percents = value === undefined || Number.isNaN(Number(value)) ? "" : Number((100 * Number(value)).toFixed(4));
+  // What is typed stays as it is typed while it is what the address says: "90." is on its way to 90.05, "9e" is no number yet.
+  const [typed, setTyped] = useState(null);
+  const shown = typed !== null && typed.share === value ? typed.text : percentsOf(value);
+  const take = ({ target }) => {
+    if (target.validity.badInput) return setTyped({ text: "", share: value });
+    const share = target.value === "" ? undefined : String(Number((target.valueAsNumber / 100).toFixed(6)));
+    setTyped({ text: target.value, share });
+    onInput(share ?? null);
+  };
   return html`<label class="table-range"><span class="muted">${label}</span><input class="input" type="number" min="0" max="100" step="any" inputmode="decimal" aria-label=${name}
-    value=${percents} onInput=${({ target }) => !target.validity.badInput && onInput(target.value === "" ? null : Number((target.valueAsNumber / 100).toFixed(6)))} /></label>`;
+    value=${shown} onInput=${take} onBlur=${() => setTyped(null)} /></label>`;
+}
+
+/** A text always: beside a number Preact would write the box anew each time. */
+function percentsOf(share) {
+  return share === undefined || Number.isNaN(Number(share)) ? "" : String(Number((100 * Number(share)).toFixed(4)));
 }
 
 /** What the window leaves. */

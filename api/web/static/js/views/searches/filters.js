@@ -2,7 +2,7 @@
 import { setQuery } from "../../core/router.js";
 import { session } from "../../core/session.js";
 import { useStore } from "../../core/store.js";
-import { html, useEffect, useId, useRef, useState } from "../../core/ui.js";
+import { html, useEffect, useId, useLayoutEffect, useRef, useState } from "../../core/ui.js";
 import { useMedia } from "../../core/hooks.js";
 
 const TYPED_MS = 250;
@@ -26,17 +26,26 @@ export function ChoiceFilter({ name, label, value = "", all, options }) {
     </select></div>`;
 }
 
-/** Set a moment after the last key. */
+/** Set a moment after the last key; whoever else changes the address changes the text. */
 export function TextFilter({ name, label, value = "", placeholder, ...input }) {
   const id = useId();
   const [text, setText] = useState(value);
   const timer = useRef(null);
-  useEffect(() => setText(value), [value]);
+  const written = useRef(value);
+  useLayoutEffect(() => { // before the next key: what was written is no news, and older than what was typed since
+    if (value === written.current) return;
+    clearTimeout(timer.current);
+    written.current = value;
+    setText(value);
+  }, [value]);
   useEffect(() => () => clearTimeout(timer.current), []);
   function onInput({ target }) {
     setText(target.value);
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => setQuery({ [name]: target.value.trim() || null }), TYPED_MS);
+    timer.current = setTimeout(() => {
+      written.current = target.value.trim();
+      setQuery({ [name]: written.current || null });
+    }, TYPED_MS);
   }
   return html`<div class="filter"><label for=${id}>${label}</label>
     <input class="input" id=${id} type="search" value=${text} placeholder=${placeholder} autocomplete="off" onInput=${onInput} ...${input} /></div>`;
