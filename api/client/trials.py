@@ -99,6 +99,7 @@ class LeasedTrial:
     def fail(self, error: str) -> bool:
         """End the trial without an accuracy; returns as `tell`."""
         told = "\n".join(map(visible, error.splitlines()))  # a server takes nothing that steers a terminal
+        told = told.encode("utf-8", "replace").decode()  # a file's name may be no text
         return self._tell({"error": told[:_LONGEST] or "no reason was given"})
 
     def let_go(self) -> None:

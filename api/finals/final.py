@@ -114,7 +114,7 @@ def run_final(
         ]
         report = compare(tested[0], tested)
         winner = _winner(trainings, evaluator, tested[0])
-        _tell_replaced(store, record, winner, view)
+        _tell_replaced(store, record, plan, winner, view)
         made = {"report": report, "trials": sum(store.searches.counts(record.id).values()), "open_final": None}
         store.searches.keep_winner(record.id, {**describe_winner(winner), **made})
     return Final(report, tuple(t.key for t in ended if t.evaluation))
@@ -259,12 +259,14 @@ def _winner(trainings: Trainings, evaluator: TrainingEvaluator, result: Result) 
     return Winner(result.contestant.trial, dataset, model, trainings.options, seed)
 
 
-def _tell_replaced(store: Store, record: SearchRecord, winner: Winner, view: View) -> None:
+def _tell_replaced(store: Store, record: SearchRecord, plan: Plan, winner: Winner, view: View) -> None:
     """Says so if an earlier final had chosen other weights."""
     now = store.searches.by_id(record.id)
     earlier = now.winner or {}
     if "report" in earlier and not won_final(now, winner):
-        first = "" if of_same_data(earlier, winner.dataset) else "put the data back as it was and "
+        # Networks of one input see the same pictures; of others nothing is known here.
+        alike = plan.space.graph(plan.space.parse(earlier["encoding"])).input.shape == winner.dataset.input
+        first = "put the data back as it was and " if alike and not of_same_data(earlier, winner.dataset) else ""
         view.note(
             f"it replaces the winner of an earlier final, trial {earlier['trial']} after {earlier['epochs']} epochs; "
             f"to have that one back, {first}repeat the command that chose it"

@@ -119,7 +119,7 @@ def train_winner(
         known = {}
     contestant, trainings = finalist(plan, trial), Trainings(store, record, chosen)
     began = time.monotonic()
-    dataset, model = load_trained(trainings, contestant, seed, report, known=known)
+    dataset, model = load_trained(trainings, contestant, seed, report, known=known, anew=not known)
     seconds = time.monotonic() - began
     facts = {"val_accuracy": model.val_accuracy, "history": model.history, "init": model.fit}
     tested = {"test_accuracy": model.test_accuracy, "recall": model.recall}
@@ -156,12 +156,13 @@ def load_trained(
     report: Callable[[Progress], None] = lambda progress: None,
     evaluator: TrainingEvaluator | None = None,
     known: Mapping[str, Any] | None = None,
+    anew: bool = False,
 ) -> tuple[Dataset, TrainedModel]:
     """A contestant's data and trained network, tested; trained here and now if there is no checkpoint of it.
 
-    Where the data has changed since, the weights that were asked for cannot be made, and others would not be what was
-    chosen: so this refuses. Only a final trains anew, which also chooses anew; its trainings set the earlier ones
-    aside, and find them when the data is put back.
+    Where the data has changed since, the weights that were chosen cannot be made, and others would not be what was
+    chosen: so this refuses. A final trains anew, which also chooses anew, and so does who asks for a network that none
+    has chosen; their trainings set the earlier ones aside, and find them when the data is put back.
 
     Args:
         trainings: whose options count, and where the checkpoints are.
@@ -170,6 +171,7 @@ def load_trained(
         report: called after each epoch.
         evaluator: made of these options, if there is one already.
         known: what was kept of this training as the search's winner, if it is.
+        anew: train anew where the data has changed.
 
     Raises:
         EvaluationError: the training failed.
@@ -184,11 +186,12 @@ def load_trained(
     with intra_op_threads(int(trainings.options.get("threads", 1))):
         begun = evaluator.trainer(contestant.graph, seed=seed, workdir=folder)
         begun.resume()
-        if (begun.preceded and not begun.done) or not of_same_data(known or {}, begun.dataset):
+        replaced = begun.preceded and not begun.done and not anew
+        if replaced or not of_same_data(known or {}, begun.dataset):
             raise DataError(
                 f"search {trainings.record.name!r}: {contestant.label} was trained on other pictures than "
-                f"{begun.dataset.spec} holds now; put them back as they were, or train and choose anew on these: "
-                f"nas train {trainings.record.name}"
+                f"{begun.dataset.spec} holds now, or they were decoded otherwise; put them back as they were, or train "
+                f"and choose anew on these: nas train {trainings.record.name}"
             )
         trainer = evaluator.train(contestant.graph, seed=seed, workdir=folder, report=report)
         return trainer.dataset, assess(trainer)

@@ -10,6 +10,7 @@ from api.data.root import DataRoot
 from api.jobs.context import Interrupted, JobContext
 from api.operations.log import bind
 from api.store import Store
+from api.store.fence import Fence
 from nas.search import SearchEvent, TrialEnded, TrialStep
 
 _EVERY_S = 0.5
@@ -18,8 +19,8 @@ _EVERY_S = 0.5
 class Steps:
     """Writes the steps of running trials as events, together, at most twice a second."""
 
-    def __init__(self, store: Store, search_id: int) -> None:
-        self._store, self._search = store, search_id
+    def __init__(self, store: Store, search_id: int, fence: Fence) -> None:
+        self._store, self._search, self._fence = store, search_id, fence
         self._steps: list[tuple[int, dict[str, Any]]] = []
         self._written_at = 0.0
 
@@ -37,7 +38,7 @@ class Steps:
     def flush(self, *, now: bool = False) -> None:
         """Write what there is, if it is time or `now`."""
         if self._steps and (now or time.monotonic() - self._written_at >= _EVERY_S):
-            self._store.events.add_steps(self._search, self._steps)
+            self._store.events.add_steps(self._search, self._steps, self._fence)
             self._steps, self._written_at = [], time.monotonic()
 
 
@@ -55,7 +56,7 @@ def run(context: JobContext) -> dict[str, Any]:
     record = store.searches.by_id(context.search_id())
     if record.owner is not None:
         DataRoot.of(store.settings).check_stored(record.spec["evaluator"], record.spec["evaluator_options"])
-    steps, got_on = Steps(store, record.id), False
+    steps, got_on = Steps(store, record.id, context.fence), False
 
     def on_event(event: SearchEvent) -> None:
         nonlocal got_on

@@ -87,6 +87,7 @@ class Turnstile:
                 looked = await run_in_threadpool(self._evaluations.expire, looked)
                 self._swept_at, well = max(began, self._swept_at or began), True
             except StoreError as e:
+                self._open = self._open and self._swept_at is not None  # else nobody knows how long it was away
                 if well:
                     _log.warning("remote evaluations cannot be looked at, and are later: %s", e)
                 well = False

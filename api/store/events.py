@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from api.store.engine import Database
+from api.store.fence import Fence
 from api.store.models import events, now
 
 # Numbers are given before a transaction commits; without the lock a reader could pass over one that commits late.
@@ -74,9 +75,17 @@ class EventStore:
         with self._db.write() as c:
             note(c, kind, data=data, search_id=search_id, job_id=job_id, trial=trial)
 
-    def add_steps(self, search_id: int, steps: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
-        """Write (trial, data) of steps that running trials made."""
+    def add_steps(
+        self, search_id: int, steps: Sequence[tuple[int, Mapping[str, Any]]], fence: Fence | None = None
+    ) -> None:
+        """Write (trial, data) of steps that running trials made.
+
+        Raises:
+            JobLost: by `fence`, the claim on the job that runs the search.
+        """
         with self._db.write() as c:
+            if fence is not None:
+                fence.check(c)  # which also keeps whoever deletes the search waiting, before he holds it
             for trial, data in steps:
                 note(c, "trial.step", data=data, search_id=search_id, trial=trial)
 

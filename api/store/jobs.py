@@ -198,9 +198,13 @@ class JobStore:
         """
         with self._db.write() as c:
             job = self._one(c, job_id, lock=True)
-            if job.state not in (*_FINAL, "paused"):
-                raise Conflict(f"job {job_id} is {job.state}; cancel it first")
+            self.check_over(job)
             c.execute(sa.delete(jobs).where(jobs.c.id == job_id))
+
+    def check_over(self, job: JobRecord) -> None:
+        """Raises Conflict if a job waits or runs."""
+        if job.state not in (*_FINAL, "paused"):
+            raise Conflict(f"job {job.id} is {job.state}; cancel it first")
 
     # What workers do ---------------------------------------------------------------------------------------------
 

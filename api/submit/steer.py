@@ -94,6 +94,7 @@ def _requeue(store: Store, search: SearchRecord) -> None:
     if job is None:
         _adopt(store, search)
         return
+    job = store.jobs.hold(job)
     if job.state == "running" and job.wanted != Wanted.RUN:
         raise Conflict(f"search {search.name!r} still ends its running step before it is stopped; try again then")
     store.jobs.requeue(job.id)
@@ -135,6 +136,8 @@ def _hold_whole(store: Store, search: SearchRecord) -> list[JobRecord]:
     jobs = store.jobs.hold_all(search.id, _JOBS_AT_ONCE)
     if len(jobs) == _JOBS_AT_ONCE:
         raise Conflict(f"search {search.name!r} has {_JOBS_AT_ONCE} jobs and more; delete some of those first")
+    for job in jobs:
+        store.jobs.check_over(job)  # before the search is held: a running job may be about to tell of it
     store.searches.again(search, Hold.REFER)
     there = {job.id for job in store.jobs.page(limit=_JOBS_AT_ONCE, filters={"search_id": search.id})}
     came = there - {job.id for job in jobs}

@@ -25,15 +25,17 @@ except ImportError as error:
     sys.exit(f"run.py: {error.name} is missing; run: python3 -m pip install numpy pillow")
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of pictures; Pillow gives others to other programs
+# before 9.1, Pillow has these names in Image itself
+TRANSPOSE, RESAMPLING = getattr(Image, "Transpose", Image), getattr(Image, "Resampling", Image)
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {  # EXIF orientation -> what sets a picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    2: TRANSPOSE.FLIP_LEFT_RIGHT,
+    3: TRANSPOSE.ROTATE_180,
+    4: TRANSPOSE.FLIP_TOP_BOTTOM,
+    5: TRANSPOSE.TRANSPOSE,
+    6: TRANSPOSE.ROTATE_270,
+    7: TRANSPOSE.TRANSVERSE,
+    8: TRANSPOSE.ROTATE_90,
 }
 
 
@@ -135,7 +137,7 @@ def prepare(path: Path, config: dict[str, Any]) -> np.ndarray:
             file.draft(None, (2 * size[0], 2 * size[1]))
             picture = eight_bits(upright(file)).convert("L" if shape["order"] == "grey" else "RGB")
             if picture.size != size:
-                picture = ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
+                picture = ImageOps.fit(picture, size, RESAMPLING.BICUBIC)
     except Exception as error:  # a damaged file can raise nearly anything
         raise Failure(f"{path}: cannot be read as a picture ({first_line(error)})") from error
     x = np.asarray(picture, np.float32).reshape(size[1], size[0], -1).transpose(2, 0, 1) / np.float32(255)

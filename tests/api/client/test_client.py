@@ -243,7 +243,7 @@ def test_rungs_failures_and_forgetfulness_end_a_trial_and_the_loop_goes_on(
                 raise AssertionError("the trial has ended")
             trial.report(1, {"val_accuracy": 0.5}, steps=2)
             if trial.number == 3:
-                raise ValueError("no\nmemory")
+                raise ValueError("no\nmemory for caf\udce9.png")
             if trial.number == 4:
                 trial.tell(float("nan"))
             elif trial.number < 2:
@@ -255,7 +255,7 @@ def test_rungs_failures_and_forgetfulness_end_a_trial_and_the_loop_goes_on(
     assert made[1].extras == {"epochs": 2, "rungs": {"1": 0.5}}
     assert (made[2].accuracy, made[2].pruned_at) == (0.1, 1)
     assert [t.error for t in made[3:]] == [
-        "ValueError: no memory",
+        "ValueError: no memory for caf?.png",
         "the accuracy is nan",
         "its evaluator told no accuracy",
     ]

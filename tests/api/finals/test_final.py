@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ import pytest
 
 from api.cli import run
 from api.compose import reopen
+from api.finals import final
 from api.finals.teachers import search_teacher
 from api.finals.winner import choose_trial, train_winner, won_final
 from api.store import Store
 from nas.evaluator import Progress
+from nas.spaces import build_space
 
 Nas = Callable[..., tuple[int, str, str]]
 
@@ -275,10 +278,24 @@ def test_weights_of_other_data_are_neither_replaced_nor_told_to_have_won(nas: Na
     before = own.read_bytes()
     with Store.open() as store:
         record = store.searches.get("own")
+        chosen = f"{(record.winner or {})['trial']}"
+        other = (
+            "export",
+            "own",
+            "--trial",
+            "0" if chosen != "0" else "1",
+            "--epochs",
+            "1",
+            "--to",
+            str(tmp_path / "other"),
+        )
         (checkpoint,) = store.settings.search_folder(record.id).glob("final/*/checkpoint.pt")
     weights = checkpoint.read_bytes()
     trial = json.loads(out)["networks"][0]["label"]
     refused = f"search 'own': {trial} was trained on other pictures than npz:{own} holds now"
+
+    status, _, err = nas(*other)
+    assert status == 0, err
 
     _change(own)
     for call in (export, lambda: nas("train", "s", "--teacher", "own", "--epochs", "1")):
@@ -289,6 +306,8 @@ def test_weights_of_other_data_are_neither_replaced_nor_told_to_have_won(nas: Na
         assert "Traceback" not in err
     assert not (tmp_path / "net").exists()
     assert checkpoint.read_bytes() == weights
+    status, _, err = nas(*other)  # nobody has chosen that one: it is trained anew, as it was asked for
+    assert status == 0, err
 
     status, anew, err = nas(*command)
     assert status == 0, err
@@ -355,3 +374,19 @@ def test_a_teacher_trained_on_a_gpu_teaches_where_there_is_none(home: Path) -> N
         found = search_teacher(store, store.searches.by_id(teacher.id), student)
         (checkpoint,) = store.settings.search_folder(teacher.id).glob("final/*/checkpoint.pt")
     assert Path(found["teacher"]) == checkpoint.parent / "network"
+
+
+@pytest.mark.parametrize(("side", "told"), [(8, True), (16, False)])
+def test_changed_data_is_told_of_where_it_is_known(store: Store, side: int, told: bool) -> None:
+    space = build_space("mobilenetv2-small", resolution=(8, 16))
+    search = store.searches.create({}, space="s", space_digest="d")
+    row = [0] * len(space.genes)
+    assert space.graph(row).input.shape[1] == 8
+    earlier = {"report": {}, "trial": 0, "seed": 0, "options": {}, "epochs": 1, "data_digest": "of 8 pixels"}
+    store.searches.keep_winner(search.id, {**earlier, "encoding": ",".join(map(str, row))})
+    dataset = SimpleNamespace(digest=f"others of {side} pixels", input=(space.inputs[0][0], side, side))
+    winner = SimpleNamespace(trial=SimpleNamespace(number=1), seed=0, options={}, dataset=dataset)
+    notes: list[str] = []
+    view = SimpleNamespace(note=notes.append)
+    final._tell_replaced(store, search, SimpleNamespace(space=space), winner, view)  # type: ignore[arg-type]
+    assert ("put the data back" in notes[0]) is told

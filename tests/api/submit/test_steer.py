@@ -111,6 +111,17 @@ def test_removing_what_runs_never_meets_its_worker(settings: Settings, store: St
                     removing()
 
 
+def test_deleting_a_search_never_meets_the_steps_of_its_trials(settings: Settings, store: Store) -> None:
+    search = _search(store, served=True)
+    fence = _claim(store).fence
+    job = store.jobs.of_search(search.id)
+    assert job is not None
+    with _beside(settings, lambda mine, number: mine.events.add_steps(search.id, [(0, {"step": number})], fence)):
+        for _ in range(ROUNDS):
+            with pytest.raises(Conflict, match=f"job {job.id} is running; cancel it first"):
+                steer.delete_search(store, search)
+
+
 def test_making_a_search_a_workers_never_meets_a_job_about_it(settings: Settings, store: Store) -> None:
     search = _search(store)
     store.jobs.create("export", {}, search_id=search.id)
