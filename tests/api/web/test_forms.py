@@ -214,6 +214,10 @@ def test_a_key_is_kept_while_nobody_knows_what_came_of_it(open_tab: OpenTab) -> 
         (200, "<html>sign in here", "one", "a"),
         (500, '{"title": "Internal Server Error"}', "one", "a"),
         (408, "<html>", "one", "a"),
+        (401, '{"title": "Unauthorized"}', "one", "a"),
+        (403, "<html>Blocked</html>", "one", "a"),
+        (404, "404 page not found", "one", "a"),
+        (403, '{"message": "Forbidden"}', "one", "a"),
         (201, '{"id": 1}', "one", "a"),
         (422, '{"title": "Unprocessable Entity"}', "one", "c"),
         (409, '{"title": "Conflict"}', "one", "d"),
@@ -224,6 +228,20 @@ def test_a_key_is_kept_while_nobody_knows_what_came_of_it(open_tab: OpenTab) -> 
     names = {key: name for key, (*_, name) in zip(used, steps, strict=True)}
     assert [names[key] for key in used] == [name for *_, name in steps]
     assert len(names) == 5
+
+
+@pytest.mark.parametrize(("minutes", "same"), [(9, True), (11, False)])
+def test_a_key_is_forgotten_after_ten_minutes(open_tab: OpenTab, minutes: int, same: bool) -> None:
+    """Who asks for the same hours later wants another one; whoever goes on pressing means the first."""
+    page = open_tab("#/boards").page
+    pause = "(ms) => { const now = Date.now; Date.now = () => now() + ms; }"
+    [first] = page.evaluate(ONCE, [(504, "<html>", "one")])
+    page.evaluate(pause, 9 * 60_000)
+    [again] = page.evaluate(ONCE, [(504, "<html>", "one")])
+    page.evaluate(pause, minutes * 60_000)
+    [last] = page.evaluate(ONCE, [(201, '{"id": 1}', "one")])
+    assert first == again
+    assert (last == first) is same
 
 
 def press(page: Page, name: str, path: str) -> None:
@@ -287,7 +305,7 @@ def test_a_job_asked_for_again_has_its_key(served: Served, open_tab: OpenTab, pl
 
     def answer(route: Route) -> None:
         keys.append(route.request.headers["idempotency-key"])
-        route.fulfill(status=answers[len(keys) - 1], json={})
+        route.fulfill(status=answers[len(keys) - 1], json={"title": "told"})
 
     asked_as(served, tab)
     tab.page.route("**/api/v1/jobs/7", lambda route: route.fulfill(json=a_job(served.searches["sample"])))
@@ -297,6 +315,33 @@ def test_a_job_asked_for_again_has_its_key(served: Served, open_tab: OpenTab, pl
         press(tab.page, name, path)
     first, again, refused, anew = keys
     assert first == again == refused != anew
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "again"),
+    [
+        ("profile", {"space": "light-nas", "seed": 2**53 - 1}, True),
+        ("profile", {"space": "light-nas", "seed": SEED}, False),
+        ("verify", {"top": 1, "random": 5, "seed": SEED, "passes": None}, False),
+        ("verify", {"top": 1, "random": None, "seed": SEED, "passes": None}, True),  # it has no random networks
+    ],
+)
+def test_a_job_is_run_again_with_its_own_seed_or_not_at_all(
+    served: Served, open_tab: OpenTab, kind: str, spec: dict[str, Any], again: bool
+) -> None:
+    """A browser rounds large ones: that would be another job."""
+    tab = open_tab()
+    told = a_job(served.searches["sample"]) | {"kind": kind, "board": "here", "spec": spec}
+    tab.page.route("**/api/v1/jobs/7", lambda route: route.fulfill(json=told))
+    tab.go("#/jobs/7")
+    asked = tab.page.get_by_role("region", name="What was asked")
+    expect(asked.locator("dd").first).to_be_visible()
+    expect(tab.page.get_by_role("button", name="Run again")).to_have_count(int(again))
+    about = asked.locator("dd").filter(has_text=re.compile(r"^about 12345678901234\d+$"))
+    expect(about).to_have_count(int(not again))
+    expect(asked.locator(".notice")).to_have_count(int(not again))
+    if again and kind == "profile":
+        expect(asked).to_contain_text(str(2**53 - 1))
 
 
 def test_a_log_is_saved_once_it_is_there(served: Served, open_tab: OpenTab) -> None:

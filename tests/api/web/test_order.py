@@ -294,6 +294,80 @@ def test_an_older_answer_never_replaces_a_newer_one(tab: Tab, course: str, found
     assert tab.page.evaluate(f"async () => {{ {course} {last} return shown(); }}") == found
 
 
+def test_an_older_answer_fills_in_what_a_newer_one_lacks(tab: Tab) -> None:
+    """All of an item was asked for before a list, which tells less of it; what is gone stays gone."""
+    page = tab.page
+    page.evaluate(LIST)
+    found = page.evaluate(
+        """async () => {
+          const full = (id) => ({ id, state: 'running', spec: { trials: 5 } });
+          const [older, late] = [await request(() => ask(1)), await request(() => ask(3))];
+          (await request(() => pages.reload())).open(page([1, 'complete']));
+          await until(() => !pages.loading);
+          pages.drop(3);
+          late.open(full(3));
+          older.open(full(1));
+          await until(() => pages.items.get(1).spec);
+          return [...pages.items.values()];
+        }"""
+    )
+    assert found == [{"id": 1, "state": "complete", "spec": {"trials": 5}}]
+
+
+def a_search(served: Served, state: str) -> dict[str, Any]:
+    """Search 3, as GET searches/3 tells it."""
+    return {**served.ask("GET", f"searches/{served.searches['sample']}"), "id": 3, "name": "s", "state": state}
+
+
+def test_what_an_action_answers_is_as_old_as_the_press(tab: Tab, served: Served) -> None:
+    """An event of what it did may have had the search asked for before its own answer comes."""
+    page = tab.page
+    give(page, "searches", {"items": [a_search(served, "paused")], "next": None})
+    give(page, "searches/3/improvements", {"items": []})
+    page.evaluate(
+        """() => {
+          window.gates = [];
+          for (const path of ['searches/3', 'searches/3/resume']) {
+            answers[path] = () => {
+              gates.push(gate());
+              return gates.at(-1).passed;
+            };
+          }
+        }"""
+    )
+    tab.go("#/searches")
+    state = page.get_by_test_id("search-3").locator(".badge")
+    expect(state).to_have_text("paused")
+
+    def press_and_ask(event: int) -> None:
+        """The press is not answered yet, what its event makes be asked for neither."""
+        page.get_by_role("button", name="Resume: s").click()
+        page.wait_for_function("() => gates.length === 1")
+        page.evaluate("() => tell('search.state', { search_id: 3, data: { state: 'queued' } })")
+        page.wait_for_function("() => gates.length === 2")
+
+    def answer(number: int, told: str) -> None:
+        page.evaluate("([number, told]) => gates[number].open(told)", [number, a_search(served, told)])
+
+    press_and_ask(1)
+    answer(0, "queued")
+    expect(state).to_have_text("queued")
+    answer(1, "running")
+    expect(state).to_have_text("running")
+
+    page.evaluate("() => { gates.length = 0; return tell('search.state', { search_id: 3 }); }")
+    page.wait_for_function("() => gates.length === 1")
+    answer(0, "paused")
+    expect(state).to_have_text("paused")
+    page.evaluate("() => { gates.length = 0; }")
+    press_and_ask(2)
+    answer(1, "complete")
+    expect(state).to_have_text("complete")
+    answer(0, "queued")
+    expect(page.get_by_text("s goes on")).to_have_count(2)  # the answer was taken
+    expect(state).to_have_text("complete")
+
+
 STEPS = """async () => {
   const { useRunningSteps } = await load('views/search/steps');
   const { useState } = await load('core/ui');
@@ -398,6 +472,60 @@ def test_a_job_goes_with_its_search(tab: Tab) -> None:
     expect(page.get_by_role("link", name="doomed")).to_be_visible()
     page.evaluate("() => tell('search.deleted', { data: { search_id: 3, name: 'doomed' } })")
     expect(page.get_by_role("heading", name="This job was deleted")).to_be_visible()
+
+
+def test_jobs_of_a_deleted_search_do_not_come_back(tab: Tab) -> None:
+    """Their list, or one of them, was on its way; another search may be given the number."""
+    page = tab.page
+    page.evaluate("jobs => Object.assign(window, { jobs, lists: [] })", [job(id=number) for number in (5, 6, 7, 8)])
+    page.evaluate(
+        """async () => {
+          const { useJobs } = await load('views/jobs/live');
+          answers.jobs = () => {
+            lists.push(gate());
+            return lists.at(-1).passed;
+          };
+          jobs[1].search_id = 4;
+          answers['jobs/5'] = () => jobs[0];
+          answers['jobs/6'] = () => jobs[1];
+          answers['jobs/7'] = () => jobs[2];
+          window.deleted = (search_id) => tell('search.deleted', { data: { search_id, name: 's' } });
+          window.changed = ({ id, search_id }) => tell('job.state', { job_id: id, search_id, data: {} });
+          window.shown = () => list.jobs.map(({ id }) => id);
+          await show(() => {
+            window.list = useJobs({});
+          });
+          await until(() => lists.length === 1);
+        }"""
+    )
+    page.evaluate(
+        """async () => {
+          await deleted(3);
+          await tell('job.progress', { job_id: 0 }); // events are handed on in order
+          await new Promise(requestAnimationFrame);
+          await new Promise(requestAnimationFrame);
+          lists[0].open({ items: [jobs[0], jobs[1], jobs[3]], next: null });
+          await until(() => !list.loading);
+        }"""
+    )
+    assert page.evaluate("[shown(), [...list.items.keys()]]") == [[6], [6]]
+    page.evaluate(
+        """async () => {
+          await changed(jobs[0]);
+          await until(() => asked.at(-1) === 'jobs/5');
+          await changed(jobs[1]);
+          await until(() => asked.at(-1) === 'jobs/6');
+        }"""
+    )
+    assert page.evaluate("shown()") == [6]
+    page.evaluate(
+        """async () => {
+          await tell('search.created', { search_id: 3 });
+          await changed(jobs[2]);
+          await until(() => shown().length > 1);
+        }"""
+    )
+    assert page.evaluate("shown()") == [7, 6]
 
 
 def test_a_searchs_job_asks_when_a_trial_has_ended(tab: Tab, served: Served) -> None:

@@ -4,12 +4,12 @@ import { expire, token } from "./session.js";
 const BASE = new URL("api/v1/", document.baseURI);
 const PATIENCE_S = 10; // the longest a request waits by itself before it is sent again
 
-/** RFC 9457 problem details; status 0: no answer came. */
+/** RFC 9457 problem details; status 0: no answer came; ours: this service says so, no proxy between. */
 export class Problem extends Error {
-  constructor({ status, title, detail, errors = null, retryAfter = null }) {
+  constructor({ status, title, detail, errors = null, retryAfter = null, ours = false }) {
     super(detail || title);
     this.name = "Problem";
-    Object.assign(this, { status, title, detail: detail || title, errors, retryAfter });
+    Object.assign(this, { status, title, detail: detail || title, errors, retryAfter, ours });
   }
 }
 
@@ -50,7 +50,7 @@ export async function request(method, path, { query, body, signal, key, headers 
   if (answer.status === 401) expire(by);
   throw new Problem({
     status: answer.status, title: told.title ?? `Error ${answer.status}`, detail: told.detail, errors: told.errors,
-    retryAfter: Number(answer.headers.get("Retry-After")) || null,
+    retryAfter: Number(answer.headers.get("Retry-After")) || null, ours: typeof told.title === "string",
   });
 }
 

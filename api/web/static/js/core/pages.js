@@ -13,7 +13,7 @@ const MOST_FIRST = 100;
  * @returns items: Map from number to item; next: the cursor of more, or null; error; loading; more(): the next page;
  *   put(item): new or changed (fields it lacks stay); change(changes): Map from number to what makes its new fields from it;
  *   drop(number); reload(); moment(): to be had before something is asked, and given to put or drop with its answer: an
- *   answer to an earlier question changes nothing
+ *   answer to an earlier question changes nothing, but fills in fields that the item lacks
  */
 export function usePages(path, filters, first = []) {
   const key = JSON.stringify([path, filters, first]);
@@ -71,7 +71,8 @@ export function usePages(path, filters, first = []) {
     reload: () => load(null),
     moment,
     put(item, at = moment()) {
-      if (learn(item.id, at)) changeItems((items) => withItems(items, [item], items));
+      const isNews = learn(item.id, at);
+      changeItems((items) => (isNews ? withItems(items, [item], items) : filledIn(items, item)));
     },
     drop(number, at = moment()) {
       if (!learn(number, at)) return;
@@ -99,6 +100,12 @@ function withItems(items, found, before) {
   const all = new Map(items);
   for (const item of found) all.set(item.id, { ...before.get(item.id), ...item });
   return all;
+}
+
+/** An older answer may tell more: all of an item, where a newer list tells less. */
+function filledIn(items, older) {
+  const known = items.get(older.id);
+  return known ? new Map(items).set(older.id, { ...older, ...known }) : items;
 }
 
 /** What is named to the function it returns is handed on together, at most once in `pause_ms`. */

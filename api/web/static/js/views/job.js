@@ -14,7 +14,7 @@ import { Artifacts } from "./jobs/artifacts.js";
 import { About, JobProgress, SearchProgress } from "./jobs/list.js";
 import { JobLog } from "./jobs/log.js";
 import { useSearchNames } from "./jobs/names.js";
-import { again } from "./jobs/again.js";
+import { again, asked } from "./jobs/again.js";
 import { JobResult } from "./jobs/results.js";
 import { OVER, PURPOSE, jobTitle, keyTitle, took, valueText } from "./jobs/words.js";
 
@@ -98,11 +98,12 @@ function Trouble({ job }) {
 }
 
 function Asked({ job }) {
-  const rows = Object.entries(job.kind === "verify" ? again(job) : job.spec).filter(([key]) => !["search", "board"].includes(key)).map(([key, value]) => [key, valueText(key, value)]).filter(([, text]) => text !== null);
+  const rows = Object.entries(job.kind === "verify" ? asked(job) : job.spec).filter(([key]) => !["search", "board"].includes(key)).map(([key, value]) => [key, valueText(key, value)]).filter(([, text]) => text !== null);
   if (!rows.length) {
     return html`<p class="muted">${job.kind === "search" ? html`All of it is with <a href=${href(`/searches/${job.search_id}`)}>the search</a>.` : "Nothing but the usual."}</p>`;
   }
-  return html`<dl class="kv">${rows.map(([key, text]) => html`<dt key=${`${key}-`}>${keyTitle(key)}</dt><dd key=${key}>${text}</dd>`)}</dl>`;
+  return html`<dl class="kv">${rows.map(([key, text]) => html`<dt key=${`${key}-`}>${keyTitle(key)}</dt><dd key=${key}>${text}</dd>`)}</dl>
+    ${asked(job) && !again(job) && html`<p class="notice">It cannot be run again from here: its seed is larger than a browser keeps exactly. <code>GET ${api.url(`jobs/${job.id}`)}</code> tells it.</p>`}`;
 }
 
 function Actions({ job, onChange }) {

@@ -45,7 +45,7 @@ function Filters({ query }) {
 function List({ list }) {
   const wide = useMedia("(min-width: 900px)");
   const running = list.searches.filter((search) => search.state === "running").length;
-  const parts = { see: list.see, onChange: list.put, onDelete: list.drop };
+  const parts = { see: list.see, moment: list.moment, onChange: list.put, onDelete: list.drop };
   const told = `${plural(list.searches.length, "search", "searches")}${list.next ? " so far" : ""}, ${running} running`;
   return html`
     <p class="sr-only" role="status">${told}</p>

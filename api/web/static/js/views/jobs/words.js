@@ -1,5 +1,6 @@
 /** What jobs, what is asked of them and what they tell is called. */
 import { count, duration, percent, plural } from "../../core/format.js";
+import { isExact } from "../new_search/prefill.js";
 
 export const KINDS = ["search", "profile", "verify", "train", "export"];
 export const STATES = ["queued", "running", "paused", "complete", "failed", "cancelled"];
@@ -44,6 +45,7 @@ export function valueText(key, value) {
     return told.length ? told.map(([name, text]) => `${name.replaceAll("_", " ")} ${text}`).join(", ") : null;
   }
   if (typeof value === "number" && key.endsWith("_s")) return duration(value);
+  if (typeof value === "number" && key === "seed" && !isExact(value)) return `about ${value}`;
   return String(value);
 }
 

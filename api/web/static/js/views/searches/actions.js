@@ -54,11 +54,12 @@ export function ending(search) {
  * Buttons; nothing for those who may not change it.
  *
  * @param search as GET searches/{id} tells, or in short
- * @param onChange called with the search as it is after an action
+ * @param moment of the list that it is in, if it is in one
+ * @param onChange called with the search as it is after an action, and the moment at which that was asked for
  * @param onDelete called once it is gone
  * @param words whether the buttons have words
  */
-export function SearchActions({ search, onChange, onDelete, words = false }) {
+export function SearchActions({ search, moment, onChange, onDelete, words = false }) {
   const [busy, setBusy] = useState(null);
   if (!owns(search.owner)) return null;
 
@@ -69,7 +70,10 @@ export function SearchActions({ search, onChange, onDelete, words = false }) {
       if (id === "delete") {
         await api.del(`searches/${search.id}`);
         onDelete?.(search.id);
-      } else onChange?.(await api.post(`searches/${search.id}/${id}`));
+      } else {
+        const at = moment?.();
+        onChange?.(await api.post(`searches/${search.id}/${id}`), at);
+      }
       toast(`${search.name} ${DONE[id]}`);
     } catch (problem) {
       toast(problem.detail, "bad");

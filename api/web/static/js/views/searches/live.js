@@ -22,8 +22,8 @@ function fits(search, { state, space, board, owner, name }) {
  * What happens to a search makes it be asked for again, with all others it happens to, at most once in a while.
  *
  * @param filters {state, space, board, owner, name} of GET searches
- * @returns searches: what runs first, each group newest first; see(number): it is in view, tell all of it; put, drop, next,
- *   more, error, loading, reload
+ * @returns searches: what runs first, each group newest first; see(number): it is in view, tell all of it; put, drop, moment,
+ *   next, more, error, loading, reload
  */
 export function useSearches(filters) {
   const pages = usePages("searches", filters, filters.state ? [] : [{ state: "running" }, { state: "queued" }]);

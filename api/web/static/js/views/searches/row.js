@@ -8,7 +8,7 @@ import { Sparkline } from "../../charts/sparkline.js";
 import { SearchActions, ending } from "./actions.js";
 import { ended } from "./live.js";
 
-export function SearchRow({ search, see, onChange, onDelete }) {
+export function SearchRow({ search, see, moment, onChange, onDelete }) {
   const [row, seen] = useSeen(() => see(search.id));
   return html`<tr ref=${row} data-testid=${`search-${search.id}`}>
     <th scope="row"><${Name} search=${search} /><${InShort} search=${search} /></th>
@@ -18,11 +18,11 @@ export function SearchRow({ search, see, onChange, onDelete }) {
     <td class="searches-rise"><${Rise} search=${search} seen=${seen} /></td>
     <td class="nowrap"><${Left} search=${search} /></td>
     <td class="searches-owner"><${Owner} search=${search} /></td>
-    <td><${SearchActions} search=${search} onChange=${onChange} onDelete=${onDelete} /></td>
+    <td><${SearchActions} search=${search} moment=${moment} onChange=${onChange} onDelete=${onDelete} /></td>
   </tr>`;
 }
 
-export function SearchCard({ search, see, onChange, onDelete }) {
+export function SearchCard({ search, see, moment, onChange, onDelete }) {
   const [card, seen] = useSeen(() => see(search.id));
   return html`<li class="card searches-card" ref=${card} data-testid=${`search-${search.id}`}>
     <div class="row spread"><h2><${Name} search=${search} /></h2><${State} search=${search} /></div>
@@ -31,7 +31,7 @@ export function SearchCard({ search, see, onChange, onDelete }) {
     <div class="row spread searches-found"><div class="searches-best"><${Best} search=${search} /></div><${Rise} search=${search} seen=${seen} /></div>
     <div class="row spread">
       <span class="small muted"><${Left} search=${search} words /> <${Owner} search=${search} /></span>
-      <${SearchActions} search=${search} onChange=${onChange} onDelete=${onDelete} />
+      <${SearchActions} search=${search} moment=${moment} onChange=${onChange} onDelete=${onDelete} />
     </div>
   </li>`;
 }
