@@ -3,8 +3,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
+from pictures import write_stripes
 
 from nas.space import SearchSpace
 from nas.spaces import build_space
@@ -45,11 +45,4 @@ def space() -> SearchSpace:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Stripes across, down and aslant, in noise: (90, 8, 8)."""
-    rng = np.random.default_rng(0)
-    y = np.arange(90) % 3
-    rows, columns = np.mgrid[:8, :8]
-    waves = np.stack([rows, columns, rows + columns])[y] + rng.integers(0, 4, (90, 1, 1))
-    x = 128 + 60 * np.sin(waves * np.pi / 2) + rng.normal(0, 20, (90, 8, 8))
-    path = tmp_path_factory.mktemp("data") / "stripes.npz"
-    np.savez(path, x=x.clip(0, 255).astype(np.uint8), y=y)
-    return f"npz:{path}"
+    return write_stripes(tmp_path_factory.mktemp("data"))

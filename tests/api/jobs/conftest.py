@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from pictures import write_stripes
 
 from api.cli import run
 from api.jobs.context import JobContext
@@ -33,14 +33,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def stripes(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Stripes across, down and aslant, in noise: (90, 8, 8)."""
-    rng = np.random.default_rng(0)
-    y = np.arange(90) % 3
-    rows, columns = np.mgrid[:8, :8]
-    waves = np.stack([rows, columns, rows + columns])[y] + rng.integers(0, 4, (90, 1, 1))
-    x = 128 + 60 * np.sin(waves * np.pi / 2) + rng.normal(0, 20, (90, 8, 8))
-    path = tmp_path_factory.mktemp("data") / "stripes.npz"
-    np.savez(path, x=x.clip(0, 255).astype(np.uint8), y=y)
-    return f"npz:{path}"
+    return write_stripes(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")
