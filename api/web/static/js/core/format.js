@@ -116,3 +116,8 @@ export function signed(x, format = digits) {
 export function plural(n, noun, many = `${noun}s`) {
   return `${count(n)}\u00a0${n === 1 ? noun : many}`;
 }
+
+/** Whether a number of the server's came as it is: JSON has any, JavaScript rounds whole ones above 2^53. */
+export function isExact(seed) {
+  return Number.isSafeInteger(seed);
+}

@@ -1,5 +1,5 @@
 /** The request that asks for a job once more. */
-import { isExact } from "../new_search/prefill.js";
+import { isExact } from "../../core/format.js";
 
 /** The body of POST jobs/{kind} that a job came from, its seed as a browser knows it; null as in `again`. */
 export function asked({ kind, spec, board, search_id: search }) {

@@ -1,6 +1,5 @@
 /** What jobs, what is asked of them and what they tell is called. */
-import { count, duration, percent, plural } from "../../core/format.js";
-import { isExact } from "../new_search/prefill.js";
+import { count, duration, isExact, percent, plural } from "../../core/format.js";
 
 export const KINDS = ["search", "profile", "verify", "train", "export"];
 export const STATES = ["queued", "running", "paused", "complete", "failed", "cancelled"];

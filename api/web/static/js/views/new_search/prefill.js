@@ -1,5 +1,6 @@
 /** Forms that are filled in: the demo, and the settings of an earlier search. */
 import * as api from "../../core/api.js";
+import { isExact } from "../../core/format.js";
 import { BUDGETS, asTyped } from "./fields.js";
 
 /** What `nas demo` searches, but smaller: it takes a minute or two. */
@@ -39,11 +40,6 @@ function demo({ metrics }, { resolution, channels }, board) {
 export function askedOptions(given) {
   const found = (name) => name.endsWith("_digest") && name.slice(0, -"_digest".length) in given;
   return Object.fromEntries(Object.entries(given ?? {}).filter(([name, value]) => value !== null && !found(name)));
-}
-
-/** Whether a number of the server's came as it is: JSON has any, JavaScript rounds whole ones above 2^53. */
-export function isExact(seed) {
-  return Number.isSafeInteger(seed);
 }
 
 /**

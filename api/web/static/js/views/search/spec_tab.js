@@ -1,11 +1,11 @@
 /** What was asked, and the lines that ask for it again. */
-import { METRICS, count, dateTime, metric, percent, plural } from "../../core/format.js";
+import { METRICS, count, dateTime, isExact, metric, percent, plural } from "../../core/format.js";
 import { url } from "../../core/api.js";
 import { html } from "../../core/ui.js";
 import { Button } from "../../ui/controls.js";
 import { Snippet } from "../../ui/snippet.js";
 import { linesOf } from "../new_search/lines.js";
-import { askedOptions, isExact } from "../new_search/prefill.js";
+import { askedOptions } from "../new_search/prefill.js";
 
 export function SpecTab({ search }) {
   return html`<div class="two search-spec">
